@@ -1,0 +1,397 @@
+"""The one door to MQTT: broker addresses and a client without threads, driven by its owner's loop.
+
+`Client.poll(timeout)` does all the work: it connects (a list of brokers in turn, full jitter between attempts; the TCP
+and TLS handshake alone run in a helper thread, so that a dead address never holds up the caller), reads the socket in
+slices, hands every message to `on_message`, writes and keeps the session alive. MQTT 3.1.1, clean sessions.
+
+An exception in a callback is logged and counted in `Client.failures`; it never leaves a deaf client that looks alive.
+
+paho speaks the protocol. Its way of reading costs four system calls and 20 µs a message, so `_SlicedSocket` reads whole
+slices, and plain QoS 0 publications, which are nearly everything a subscriber gets, are taken from the slice directly.
+"""
+
+import dataclasses
+import random
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+from paho.mqtt import client as paho
+
+from shared import logs
+
+log = logs.get("bus")
+
+MAX_PACKET_BYTES = 1_048_576
+_SLICE_BYTES = 262_144
+_PUBLISH_QOS0, _RETAIN_BIT = 0x30, 0x01
+
+OnMessage = Callable[[bytes, bytes, bool], None]
+
+
+class BusError(Exception):
+    """The broker cannot be used as asked; the message says why and what to change."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Broker:
+    """One broker's address and credentials."""
+
+    host: str
+    port: int
+    tls: bool = False
+    username: str | None = None
+    password: str | None = dataclasses.field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tls:
+    """Files for TLS: the CA that signed the broker (None: the system's), our own certificate and key for mTLS."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Raises BusError naming the file that cannot be used."""
+        try:
+            context = ssl.create_default_context(cafile=None if self.ca_file is None else str(self.ca_file))
+            if self.cert_file is not None:
+                context.load_cert_chain(self.cert_file, self.key_file)
+        except (OSError, ssl.SSLError) as error:
+            named = ", ".join(str(file) for file in (self.ca_file, self.cert_file, self.key_file) if file)
+            raise BusError(f"TLS files ({named}): {error}") from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker publishes for a client that vanishes: QoS 1, retained."""
+
+    topic: str
+    payload: bytes
+
+
+def read_brokers(urls: str) -> tuple[Broker, ...]:
+    """Brokers of a comma-separated list of `mqtt://user:password@host:1883` or `mqtts://…:8883`. Raises BusError."""
+    brokers = tuple(_read_broker(url.strip()) for url in urls.split(",") if url.strip())
+    if not brokers:
+        raise BusError("no broker URL; give one such as mqtt://user:password@host:1883")
+    return brokers
+
+
+def _read_broker(url: str) -> Broker:
+    parts = urlsplit(url)
+    allowed = "mqtt://user:password@host:1883 or mqtts://user:password@host:8883"
+    if parts.scheme not in ("mqtt", "mqtts"):
+        raise BusError(f"broker URL has scheme {parts.scheme!r}; allowed: {allowed}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise BusError(f"broker URL has no usable port; allowed: {allowed}") from None
+    if not host or parts.path not in ("", "/") or parts.query:
+        raise BusError(f"broker URL must be a host and a port alone; allowed: {allowed}")
+    tls = parts.scheme == "mqtts"
+    name, word = parts.username, parts.password
+    return Broker(host, port or (8883 if tls else 1883), tls,
+                  None if name is None else unquote(name), None if word is None else unquote(word))
+
+
+class _SlicedSocket:
+    """A socket read in slices: `recv` serves from a buffer, `take_publishes` takes whole QoS 0 publications out of it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._buffer = bytearray()
+        self._start = 0
+
+    def fill(self) -> bool:
+        """Read once what the kernel holds. False where there was nothing. Raises OSError when the peer has gone."""
+        try:
+            data = self._sock.recv(_SLICE_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        if not data:
+            raise ConnectionResetError("closed by the broker")
+        if self._start:
+            del self._buffer[:self._start]
+            self._start = 0
+        self._buffer += data
+        return True
+
+    def has_packet(self) -> bool:
+        """Whether a whole packet is buffered."""
+        return self._packet() is not None
+
+    def take_publishes(self, on_message: OnMessage) -> int:
+        """Hand the QoS 0 publications at the head of the buffer to `on_message`, up to the first other packet."""
+        taken = 0
+        buffer = self._buffer
+        while (packet := self._packet()) is not None:
+            body, end = packet
+            head = buffer[self._start]
+            if head & ~_RETAIN_BIT != _PUBLISH_QOS0:
+                break
+            split = body + 2 + (buffer[body] << 8 | buffer[body + 1])
+            topic, payload = bytes(buffer[body + 2:split]), bytes(buffer[split:end])
+            self._start = end
+            taken += 1
+            on_message(topic, payload, bool(head & _RETAIN_BIT))
+        return taken
+
+    def _packet(self) -> tuple[int, int] | None:
+        """(first byte after the header, end) of the packet at the head of the buffer; None while it is incomplete."""
+        buffer, at, size = self._buffer, self._start + 1, len(self._buffer)
+        length = shift = 0
+        while at < size:
+            byte = buffer[at]
+            at += 1
+            length |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return (at, at + length) if at + length <= size else None
+            shift += 7
+            if shift > 21:
+                raise ConnectionResetError("malformed packet length")
+        return None
+
+    def recv(self, size: int) -> bytes:
+        if self._start >= len(self._buffer) and not self.fill():
+            raise BlockingIOError
+        data = bytes(self._buffer[self._start:self._start + size])
+        self._start += len(data)
+        return data
+
+    def send(self, data: bytes) -> int:
+        try:
+            return self._sock.send(data)
+        except ssl.SSLWantWriteError:
+            raise BlockingIOError from None
+
+    def pending(self) -> int:
+        return self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def setblocking(self, flag: bool) -> None:
+        self._sock.setblocking(flag)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+class _Paho(paho.Client):
+    """paho's client on a sliced socket."""
+
+    def _create_socket(self) -> Any:
+        sock = super()._create_socket()  # type: ignore[no-untyped-call]
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return _SlicedSocket(sock)
+
+
+class Client:
+    """An MQTT client driven by `poll`. Not thread-safe: one thread owns it."""
+
+    def __init__(self, brokers: Sequence[Broker], client_id: str, on_message: OnMessage, *,
+                 subscriptions: Sequence[str] = (), will: Will | None = None, tls: Tls | None = None,
+                 on_connected: Callable[[], None] | None = None, keepalive: int = 20,
+                 max_delay: float = 60.0, connect_timeout: float = 5.0) -> None:
+        self._brokers, self._client_id, self._on_message = tuple(brokers), client_id, on_message
+        self._subscriptions, self._will, self._on_connected = tuple(subscriptions), will, on_connected
+        self._context = (tls or Tls()).context() if any(broker.tls for broker in brokers) else None
+        self._keepalive, self._max_delay, self._timeout = keepalive, max_delay, connect_timeout
+        self._paho: _Paho | None = None
+        self._dial: threading.Thread | None = None
+        self._dialled: Exception | None = None
+        self._attempts = 0
+        self._next_attempt = 0.0
+        self._started = 0.0
+        self._subscribed = False
+        self.is_connected = False
+        self.connections = 0
+        self.failures = 0
+        self.last_error = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def broker(self) -> Broker:
+        """The broker in use, or tried next."""
+        return self._brokers[self._attempts % len(self._brokers)]
+
+    def poll(self, timeout: float = 0.0, max_messages: int = 1_000_000) -> int:
+        """Connect where needed, wait up to `timeout` s for something to read, handle it; the number of messages."""
+        if self._paho is None or self._dial is not None:
+            self._connect(timeout)
+            return 0
+        client = self._paho
+        sock: Any = client.socket()
+        if sock is None:
+            self._lost("connection lost")
+            return 0
+        try:
+            if timeout > 0 and not sock.has_packet() and not sock.pending():
+                self._wait(sock, timeout)
+            taken = self._read(client, sock, max_messages)
+            if client.want_write():
+                client.loop_write()
+            client.loop_misc()
+        except (OSError, ValueError) as error:
+            self._lost(str(error))
+            return 0
+        if self._paho is not None and client.socket() is None:
+            self._lost(self.last_error or "closed by the broker")
+        elif not self.is_connected and time.monotonic() - self._started > self._timeout:
+            self._lost("no answer to CONNECT or SUBSCRIBE")
+        return taken
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
+        """Hand one message over for sending; False where there is no connection. Raises BusError for one too large."""
+        if len(payload) > MAX_PACKET_BYTES - 1024:
+            raise BusError(f"message for {topic} is {len(payload)} bytes; at most {MAX_PACKET_BYTES - 1024}")
+        if self._paho is None or not self.is_connected:
+            return False
+        return self._paho.publish(topic, payload, qos, retain).rc == paho.MQTT_ERR_SUCCESS
+
+    def flush(self, timeout: float = 2.0) -> bool:
+        """Send everything handed over so far, acknowledgements of QoS 1 included; False when time ran out."""
+        deadline = time.monotonic() + timeout
+        while self.is_connected and self._paho is not None and time.monotonic() < deadline:
+            if not self._paho.want_write() and not self._paho._out_messages:  # noqa: SLF001 (paho has no public count)
+                return True
+            self.poll(0.02)
+        return False
+
+    def drop(self) -> None:
+        """Break the connection without DISCONNECT (the broker publishes the will); `poll` connects anew."""
+        if self._paho is not None:
+            self._lost("dropped on request")
+
+    def close(self) -> None:
+        """Disconnect for good; the will is not published."""
+        if self._paho is not None and self._dial is None:
+            self._paho.disconnect()
+            sock: Any = self._paho.socket()
+            if sock is not None:
+                sock.close()
+        self._paho, self.is_connected = None, False
+
+    def _read(self, client: _Paho, sock: _SlicedSocket, max_messages: int) -> int:
+        taken = 0
+        while taken < max_messages:
+            taken += sock.take_publishes(self._deliver)
+            if sock.has_packet():
+                client.loop_read()
+                if client.socket() is not sock:
+                    break
+            elif not sock.fill():
+                break
+        return taken
+
+    def _deliver(self, topic: bytes, payload: bytes, retained: bool) -> None:
+        try:
+            self._on_message(topic, payload, retained)
+        except Exception:
+            self.failures += 1
+            logs.event(log, "message handler failed", 40, exc_info=True, topic=topic.decode(errors="replace"))
+
+    def _wait(self, sock: _SlicedSocket, timeout: float) -> None:
+        want_write = self._paho is not None and self._paho.want_write()
+        select.select([sock], [sock] if want_write else [], [], timeout)
+
+    def _connect(self, timeout: float) -> None:
+        now = time.monotonic()
+        if self._dial is not None:
+            self._dial.join(timeout)
+            if not self._dial.is_alive():
+                self._dial = None
+                if self._dialled is not None:
+                    self._lost(str(self._dialled) or type(self._dialled).__name__)
+            return
+        if now < self._next_attempt:
+            time.sleep(min(timeout, self._next_attempt - now))
+            return
+        self._started = now
+        self._paho = self._new_paho(self.broker)
+        self._dial = threading.Thread(target=self._open, args=(self._paho, self.broker), name="mqtt-connect", daemon=True)
+        self._dial.start()
+        self._connect(timeout)
+
+    def _open(self, client: _Paho, broker: Broker) -> None:
+        self._dialled = None
+        try:
+            client.connect(broker.host, broker.port, self._keepalive)
+        except Exception as error:  # noqa: BLE001 (whatever went wrong is told by `last_error`)
+            self._dialled = error
+
+    def _new_paho(self, broker: Broker) -> _Paho:
+        client = _Paho(paho.CallbackAPIVersion.VERSION2, self._client_id, protocol=paho.MQTTv311, clean_session=True)
+        client.connect_timeout = self._timeout
+        client.suppress_exceptions = True
+        client.max_inflight_messages_set(100)
+        if broker.username is not None:
+            client.username_pw_set(broker.username, broker.password)
+        if broker.tls and self._context is not None:
+            client.tls_set_context(self._context)
+        if self._will is not None:
+            client.will_set(self._will.topic, self._will.payload, 1, retain=True)
+        client.on_connect = self._on_connack
+        client.on_subscribe = self._on_suback
+        client.on_message = lambda _client, _data, message: self._deliver(
+            message.topic.encode(), message.payload, message.retain)
+        return client
+
+    def _on_connack(self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if reason.is_failure:
+            self.last_error = f"refused: {reason}"
+        elif self._subscriptions:
+            client.subscribe([(topic, 0) for topic in self._subscriptions])
+        else:
+            self._ready()
+
+    def _on_suback(self, _client: paho.Client, _data: Any, _mid: int, reasons: Sequence[Any], _properties: Any) -> None:
+        refused = [topic for topic, reason in zip(self._subscriptions, reasons, strict=False) if reason.is_failure]
+        if refused:
+            self.last_error = f"subscription refused: {', '.join(refused)}; see the broker's access rules and limits"
+        else:
+            self._ready()
+
+    def _ready(self) -> None:
+        self.is_connected, self.last_error, self._attempts_failed = True, "", 0
+        self.connections += 1
+        logs.event(log, "connected", broker=str(self.broker))
+        if self._on_connected is not None:
+            try:
+                self._on_connected()
+            except Exception:
+                self.failures += 1
+                logs.event(log, "connect handler failed", 40, exc_info=True)
+
+    def _lost(self, reason: str) -> None:
+        sock: Any = None if self._paho is None else self._paho.socket()
+        if sock is not None:
+            sock.close()
+        was_connected, self.is_connected, self._paho = self.is_connected, False, None
+        self._attempts_failed = 0 if was_connected else self._attempts_failed + 1
+        delay = random.uniform(0, min(self._max_delay, 2.0 ** min(self._attempts_failed, 16) / 2))  # noqa: S311
+        self._next_attempt = time.monotonic() + delay
+        self.last_error = self.last_error or reason
+        level = 30 if was_connected or self._attempts_failed in (1, 5) or self._attempts_failed % 20 == 0 else 10
+        logs.event(log, "not connected", level, broker=str(self.broker), reason=self.last_error, retry_in=round(delay, 2))
+        self._attempts += 1
+
+    _attempts_failed = 0

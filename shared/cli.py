@@ -1,0 +1,63 @@
+"""The `drumbeat` command: each name is served by one module, imported only when asked for."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from shared import __version__
+from shared.settings import SettingsError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("compose.up", "run the whole product on this machine: Postgres, broker, ingest, api, scheduler, agent"),
+    "agent": ("agent.command", "watch this host and publish its samples"),
+    "ingest": ("aggregator.ingest.command", "turn samples into health scores and history in Postgres"),
+    "api": ("aggregator.api.command", "serve REST"),
+    "scheduler": ("scheduler.command", "fire schedules"),
+    "hosts": ("aggregator.client.hosts", "list hosts with their health"),
+    "status": ("aggregator.client.status", "the fleet at a glance"),
+    "top": ("aggregator.client.top", "one host, live"),
+    "token": ("aggregator.client.token", "create, list or revoke API tokens"),
+    "audit": ("aggregator.client.audit", "prove from the tables that nothing is lost or doubled"),
+    "migrate": ("aggregator.client.migrate", "bring the database schema up to date"),
+    "doctor": ("compose.doctor", "check broker, database, disk and clocks, and say what to mend"),
+    "simulate": ("agent.simulate", "a fleet of simulated hosts, for demonstrations and benchmarks"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status: 0 well, 1 failed, 2 unusable settings."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else "help"
+    if name in ("-V", "--version", "version"):
+        print(f"drumbeat {__version__}")
+        return 0
+    if name in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    if name not in COMMANDS:
+        print(f"drumbeat: unknown command {name!r}\n\n{_usage()}", file=sys.stderr)
+        return 2
+    try:
+        module = importlib.import_module(COMMANDS[name][0])
+        return int(module.main(arguments[1:], os.environ) or 0)
+    except SettingsError as error:
+        print(f"drumbeat {name}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("agent", "aggregator", "scheduler", "shared", "compose"):
+            raise
+        extra = "agent" if name == "agent" else "all"
+        print(f"drumbeat {name}: the Python package {error.name!r} is not installed; "
+              f"mend with: pip install 'drumbeat[{extra}]'", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _usage() -> str:
+    rows = "\n".join(f"  {name:10} {text}" for name, (_, text) in COMMANDS.items())
+    return f"drumbeat {__version__}: fleet monitoring over MQTT\n\nusage: drumbeat COMMAND [--help]\n\n{rows}"

@@ -1,0 +1,99 @@
+"""The one door to Postgres: connections, waiting for it, and the migrations.
+
+Stores (`aggregator.store`, `scheduler.store`) import SQLAlchemy and psycopg; everything else takes what they return.
+"""
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import alembic.command
+import alembic.config
+import psycopg
+import sqlalchemy
+from sqlalchemy.pool import NullPool
+
+from shared import logs
+
+log = logs.get("database")
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+MIGRATION_LOCK = 0x6472_756D  # "drum", the advisory lock that one migrating service holds
+
+Unavailable = (psycopg.OperationalError, psycopg.InterfaceError, sqlalchemy.exc.OperationalError,
+               sqlalchemy.exc.InterfaceError)
+
+
+class DatabaseUrlError(Exception):
+    """The database URL cannot be used; the message says what is allowed."""
+
+
+def read_url(url: str) -> str:
+    """`url` as libpq takes it. Raises DatabaseUrlError unless it is `postgresql://user:password@host:5432/name`."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("postgresql", "postgres") or not parts.path.strip("/"):
+        raise DatabaseUrlError(
+            f"database URL has scheme {parts.scheme!r} and database {parts.path.strip('/')!r}; allowed: "
+            "postgresql://user:password@host:5432/name?sslmode=verify-full&sslrootcert=/path/ca.pem")
+    return url.replace("postgres://", "postgresql://", 1) if parts.scheme == "postgres" else url
+
+
+def open_connection(url: str, name: str) -> psycopg.Connection[tuple[Any, ...]]:
+    """A connection of one's own, in autocommit, visible in pg_stat_activity as `name`. Raises psycopg.OperationalError."""
+    return psycopg.connect(
+        read_url(url), autocommit=True, application_name=name, connect_timeout=5, keepalives=1, keepalives_idle=10,
+        keepalives_interval=3, keepalives_count=3, options="-c timezone=UTC")
+
+
+def open_engine(url: str, name: str, *, pool_size: int = 5) -> sqlalchemy.Engine:
+    """A pooled SQLAlchemy engine; connections are checked before use and speak UTC."""
+    address = read_url(url).replace("postgresql://", "postgresql+psycopg://", 1)
+    return sqlalchemy.create_engine(
+        address, pool_size=pool_size, max_overflow=5, pool_pre_ping=True, pool_timeout=5,
+        connect_args={"application_name": name, "connect_timeout": 5, "options": "-c timezone=UTC -c jit=off"})
+
+
+def wait_until_ready(url: str, name: str, is_stopping: Callable[[], bool], *, max_delay: float = 15.0) -> bool:
+    """Wait for the database with back-off, saying so; True once it answers, False where `is_stopping` came first."""
+    delay, told = 0.2, False
+    while not is_stopping():
+        try:
+            with open_connection(url, name):
+                if told:
+                    logs.event(log, "database is there")
+                return True
+        except psycopg.OperationalError as error:
+            if not told or delay >= max_delay:
+                logs.event(log, "database is not there, waiting", 30, error=str(error).strip().splitlines()[-1])
+                told = True
+        time.sleep(random.uniform(delay / 2, delay))  # noqa: S311
+        delay = min(delay * 2, max_delay)
+    return False
+
+
+@contextlib.contextmanager
+def _migration_lock(url: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    with open_connection(url, "drumbeat-migrate") as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        yield connection
+
+
+def migrate(url: str, revision: str = "head") -> list[str]:
+    """Bring the schema to `revision`, forward only, one service at a time; the revisions that were applied."""
+    applied: list[str] = []
+    with _migration_lock(url):
+        engine = sqlalchemy.create_engine(
+            read_url(url).replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
+        config = alembic.config.Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            config.attributes["applied"] = applied
+            alembic.command.upgrade(config, revision)
+    if applied:
+        logs.event(log, "schema migrated", revisions=",".join(applied))
+    return applied

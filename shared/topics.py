@@ -1,0 +1,53 @@
+"""Building and reading MQTT topics below the root (`drumbeat/v1` by default). Pure.
+
+A topic of an agent is `{root}/agent/{partition}/{host}/up|down/{kind}`.
+"""
+
+import dataclasses
+
+from shared.names import PARTITIONS, is_host, partition
+
+DEFAULT_ROOT = "drumbeat/v1"
+
+UP_KINDS = ("sample", "hello", "status", "inventory", "containers", "processes", "sensors", "execution")
+DOWN_KINDS = ("watermark", "task", "config")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Topics:
+    """Every topic that drumbeat uses, below one root."""
+
+    root: str = DEFAULT_ROOT
+
+    def up(self, host: str, kind: str) -> str:
+        return f"{self.root}/agent/{partition(host)}/{host}/up/{kind}"
+
+    def down(self, host: str, kind: str) -> str:
+        return f"{self.root}/agent/{partition(host)}/{host}/down/{kind}"
+
+    def all_down(self, host: str) -> str:
+        """What an agent subscribes to, at QoS 0."""
+        return f"{self.root}/agent/{partition(host)}/{host}/down/+"
+
+    def slot_filters(self, slot: int, slots: int) -> list[str]:
+        """What the owner of one slot subscribes to: partition mod slots = slot."""
+        if slots == 1:
+            return [f"{self.root}/agent/+/+/up/+"]
+        return [f"{self.root}/agent/{part:02d}/+/up/+" for part in range(PARTITIONS) if part % slots == slot]
+
+    def health(self, host: str) -> str:
+        return f"{self.root}/health/{host}"
+
+    def fleet_health(self) -> str:
+        return f"{self.root}/health-fleet"
+
+    def read_up(self, topic: str) -> tuple[str, str] | None:
+        """(host, kind) of an agent's topic; None where it is not one, or the partition is not the host's."""
+        head, _, rest = topic.partition("/agent/")
+        parts = rest.split("/")
+        if head != self.root or len(parts) != 4:
+            return None
+        part, host, direction, kind = parts
+        if direction != "up" or kind not in UP_KINDS or not is_host(host) or partition(host) != part:
+            return None
+        return host, kind
