@@ -1,6 +1,6 @@
 """The embedded broker: NATS with MQTT and JetStream on loopback, a password and a subtree for everyone.
 
-`config` is pure text; `program` says how to run it. Permissions are written as NATS subjects: `/` is `.` and `+` is `*`.
+`config` is pure text; `program` says how to run it. Permissions are written as NATS subjects: `/` is `.`, `+` is `*`.
 """
 
 import dataclasses

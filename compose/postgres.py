@@ -161,7 +161,7 @@ def _wheel_version() -> str:
 
 
 def _make_cluster(data: Path, binaries: Path, account: Account | None, password: str) -> None:
-    """initdb and the database, in a directory that gets its real name only when all is done."""
+    """Run initdb and make the database, in a directory that gets its real name only when all is done."""
     partial, secret = data / "postgres-new", data / "postgres-password"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(mode=0o700)
@@ -193,9 +193,9 @@ def _runs(argv: list[str], account: Account | None) -> bool:
 
 
 def _completed(argv: list[str], account: Account | None, text: str = "") -> subprocess.CompletedProcess[str]:
-    who = {} if account is None else {"user": account.uid, "group": account.gid, "extra_groups": []}
     return subprocess.run(argv, input=text, capture_output=True, text=True, check=False, cwd="/", env=_environment(),
-                          **who)  # type: ignore[call-overload,no-any-return]
+                          user=account.uid if account else None, group=account.gid if account else None,
+                          extra_groups=None if account is None else [])
 
 
 def _environment() -> dict[str, str]:

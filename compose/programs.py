@@ -1,9 +1,10 @@
 """Starting and stopping one program: own process group, another account where asked, and never an orphan.
 
-A `Program` is a description; `spawn` makes a process of it that dies with its parent (even when that is killed with -9),
-`stop` ends it politely, and with SIGKILL after its grace.
+A `Program` is a description; `spawn` makes a process of it that dies with its parent (even when that is killed with
+-9), `stop` ends it politely, and with SIGKILL after its grace.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import os
@@ -45,10 +46,11 @@ def spawn(program: Program, output: int | IO[bytes] = subprocess.DEVNULL) -> sub
     Raises OSError where the program cannot be started.
     """
     as_user = program.account
-    return subprocess.Popen(  # noqa: PLW1509 (the death signal can be set nowhere else; `_dies_with` only calls libc)
+    return subprocess.Popen(
         list(program.argv), env=dict(program.env), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-        cwd="/", process_group=0, preexec_fn=_dies_with(os.getpid(), program.orphan_signal),
-        **({} if as_user is None else {"user": as_user.uid, "group": as_user.gid, "extra_groups": []}))  # type: ignore[arg-type]
+        cwd="/", process_group=0, user=as_user.uid if as_user else None, group=as_user.gid if as_user else None,
+        extra_groups=None if as_user is None else [],
+        preexec_fn=_dies_with(os.getpid(), program.orphan_signal))  # noqa: PLW1509 (it only calls libc)
 
 
 def _dies_with(parent: int, orphan_signal: signal.Signals) -> Callable[[], None]:
@@ -63,7 +65,7 @@ def _dies_with(parent: int, orphan_signal: signal.Signals) -> Callable[[], None]
 
 
 def stop(process: subprocess.Popen[bytes], program: Program, *, hasten: bool = False) -> int:
-    """End the process and whatever is left of its group; the exit status. `hasten` cuts the grace to a second."""
+    """End the process; its exit status. `hasten` cuts the grace to a second."""
     _signal(process, program.stop_signal)
     try:
         process.wait(min(1.0, program.grace_seconds) if hasten else program.grace_seconds)
@@ -74,10 +76,8 @@ def stop(process: subprocess.Popen[bytes], program: Program, *, hasten: bool = F
 
 def kill(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL to the process and its group; returns once it is reaped."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 

@@ -83,7 +83,8 @@ def session_directory() -> Iterator[Path]:
 def postgres_server(session_directory: Path) -> Iterator[Server]:
     """One embedded Postgres for the session; its safety against power loss is off, for speed."""
     password, port = secrets.token_urlsafe(16), programs.free_port()
-    program = postgres.program(postgres.prepare(session_directory, password), port, {"fsync": "off", "max_connections": "200"})
+    cluster = postgres.prepare(session_directory, password)
+    program = postgres.program(cluster, port, {"fsync": "off", "max_connections": "200"})
     server = Server("postgres", postgres.url(port, password), program, postgres.wait_until_ready)
     yield server
     server.stop()
@@ -131,7 +132,8 @@ def _named(url: str, name: str) -> str:
 def _nats(directory: Path) -> Server:
     port, password = programs.free_port(), secrets.token_urlsafe(16)
     grant = nats.Grant("tests", password, [">"], [">", "$MQTT/sub/>"])
-    return Server("nats", nats.url(port, "tests", password), nats.program(directory, port, [grant]), nats.wait_until_ready)
+    program = nats.program(directory, port, [grant])
+    return Server("nats", nats.url(port, "tests", password), program, nats.wait_until_ready)
 
 
 def _mosquitto(directory: Path) -> Server:
@@ -139,7 +141,8 @@ def _mosquitto(directory: Path) -> Server:
         pytest.skip("Mosquitto is not installed")
     port, password, home = programs.free_port(), secrets.token_urlsafe(16), directory / "mosquitto"
     home.mkdir()
-    subprocess.run(["mosquitto_passwd", "-b", "-c", home / "passwords", "tests", password], check=True, capture_output=True)
+    subprocess.run(["mosquitto_passwd", "-b", "-c", home / "passwords", "tests", password], check=True,
+                   capture_output=True)
     text = MOSQUITTO_CONF.format(port=port, directory=home) + ("user root\n" if os.geteuid() == 0 else "")
     (home / "mosquitto.conf").write_text(text)
     program = programs.Program("mosquitto", [MOSQUITTO, "-c", str(home / "mosquitto.conf")], dict(os.environ))

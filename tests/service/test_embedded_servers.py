@@ -65,7 +65,8 @@ def _drive(clients, is_done, seconds=5.0):
 def test_broker_passes_messages_and_keeps_retained(broker, topic_root):
     """Both brokers deliver a publication and keep a retained one for whoever comes later."""
     live, late = [], []
-    with _client(broker.url, live, f"{topic_root}/health/+") as one, _client(broker.url, late, f"{topic_root}/health/+") as two:
+    one, two = (_client(broker.url, received, f"{topic_root}/health/+") for received in (live, late))
+    with one, two:
         assert _drive([one], lambda: one.is_connected)
         one.publish(f"{topic_root}/health/web-1", b"{}", qos=1, retain=True)
         assert _drive([one], lambda: live)
