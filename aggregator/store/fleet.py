@@ -1,0 +1,158 @@
+"""The fleet at a glance: hosts with their state and main figures, listed by filter, order and cursor."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import Engine, text
+
+from aggregator.analysis import liveness
+from aggregator.store.reading import fetch_row, fetch_rows
+
+SORTS: dict[str, str] = {
+    "name": "''", "score": "n.score", "last_seen": "extract(epoch FROM n.ts)", "cpu": "n.cpu", "memory": "n.memory",
+    "disk": "n.disk"}
+
+# The rule of analysis.liveness once more, where filters need it; a test holds both to the same answers.
+_STATE = f"""CASE
+  WHEN n.received_at IS NULL THEN CASE WHEN h.state = 'offline' THEN 'offline' ELSE 'unknown' END
+  WHEN h.state = 'offline' AND (h.state_at IS NULL OR n.received_at <= h.state_at
+    + make_interval(secs => {liveness.GRACE})) THEN 'offline'
+  WHEN CAST(:now AS timestamptz) - n.received_at > make_interval(
+    secs => greatest({liveness.MISSED_INTERVALS} * n.interval, {liveness.SHORTEST}) + {liveness.GRACE}) THEN 'offline'
+  WHEN h.state = 'draining' THEN 'draining' ELSE 'online' END"""
+
+_STATUS = """CASE WHEN n.score IS NULL THEN 'unknown' WHEN n.score >= 80 THEN 'healthy'
+  WHEN n.score >= 60 THEN 'degraded' WHEN n.score >= 40 THEN 'warning' ELSE 'critical' END"""
+
+_COLUMNS = f"""h.id, h.name, h.labels, {_STATE} AS state, h.state_reason, h.state_at, h.agent_version, h.first_seen_at,
+  n.ts, n.received_at, n.interval, n.score, n.cpu, n.memory, n.disk, {_STATUS} AS status"""
+
+_FROM = "FROM host h LEFT JOIN host_now n ON n.host_id = h.id"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """One host as lists show it. `state` is its liveness; figures are None where it has none."""
+
+    id: int
+    name: str
+    labels: dict[str, str]
+    state: str
+    state_reason: str
+    state_at: datetime | None
+    agent_version: str
+    first_seen_at: datetime
+    ts: datetime | None
+    received_at: datetime | None
+    interval: float | None
+    score: float | None
+    cpu: float | None
+    memory: float | None
+    disk: float | None
+    status: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which hosts: empty means any. `labels` maps a key to its value, or to None for any value."""
+
+    names: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
+    statuses: tuple[str, ...] = ()
+    labels: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    part: str = ""
+
+
+class Position(NamedTuple):
+    """Where a page ended: the sort key as text, and the name."""
+
+    key: str
+    name: str
+
+
+def fetch_page(engine: Engine, asked: Filter, now: datetime, *, sort: str = "name", descending: bool = False,
+               limit: int = 100, after: Position | None = None) -> tuple[list[Host], Position | None]:
+    """One page of hosts, and where the next begins (None: there is no more). Hosts without the figure come last."""
+    kind, absent = ("text", "''") if sort == "name" else ("float8", f"'{'-' if descending else ''}Infinity'")
+    key = "''" if sort == "name" else f"coalesce({SORTS[sort]}::float8, {absent})"
+    where, parameters = _where(asked)
+    if after is not None:
+        beyond, name_beyond = ("<", ">") if descending and sort != "name" else (">", ">")
+        if sort == "name" and descending:
+            name_beyond = "<"
+        last = f"CAST(:key AS {kind})"
+        where.append(f"({key} {beyond} {last} OR ({key} = {last} AND h.name {name_beyond} :name))")
+        parameters |= {"key": after.key, "name": after.name}
+    order = "DESC" if descending else "ASC"
+    rows = fetch_rows(
+        engine, f"""SELECT {_COLUMNS}, CAST({key} AS text) AS sort_key {_FROM} WHERE {' AND '.join(where)}
+                    ORDER BY {key} {order}, h.name {order if sort == 'name' else 'ASC'} LIMIT :limit""",
+        parameters | {"now": now, "limit": limit + 1})
+    keys = [row.pop("sort_key") for row in rows]
+    hosts = [Host(**row) for row in rows[:limit]]
+    return hosts, Position(keys[limit - 1], hosts[-1].name) if len(rows) > limit else None
+
+
+def fetch_all(engine: Engine, asked: Filter, now: datetime, limit: int = 20_000) -> list[Host]:
+    """Fetch every host that fits, by name."""
+    return fetch_page(engine, asked, now, limit=limit)[0]
+
+
+def fetch_count(engine: Engine, asked: Filter, now: datetime) -> int:
+    """Count the hosts that fit."""
+    where, parameters = _where(asked)
+    row = fetch_row(engine, f"SELECT count(*) AS hosts {_FROM} WHERE {' AND '.join(where)}",
+                    parameters | {"now": now})
+    return int(row["hosts"]) if row else 0
+
+
+def fetch_one(engine: Engine, name: str, now: datetime) -> Host | None:
+    """Fetch one host by name; None where there is none."""
+    row = fetch_row(engine, f"SELECT {_COLUMNS} {_FROM} WHERE h.name = :name", {"name": name, "now": now})
+    return None if row is None else Host(**row)
+
+
+def fetch_id(engine: Engine, name: str) -> int | None:
+    """Fetch the id of a host by name; None where there is none."""
+    row = fetch_row(engine, "SELECT id FROM host WHERE name = :name", {"name": name})
+    return None if row is None else int(row["id"])
+
+
+def delete(engine: Engine, name: str) -> bool:
+    """Delete a host and every row of it; False where there is none. A host that still sends comes back, empty."""
+    with engine.begin() as connection:
+        host = connection.execute(text("SELECT id FROM host WHERE name = :name FOR UPDATE"), {"name": name}).scalar()
+        if host is None:
+            return False
+        for table in ("sample", "rollup_1m", "rollup_1h", "rollup_1d", "rollup_due"):
+            connection.execute(text(f"DELETE FROM {table} WHERE host_id = :host"), {"host": host})  # noqa: S608 (constants)
+        connection.execute(text("DELETE FROM host WHERE id = :host"), {"host": host})
+    return True
+
+
+def _where(asked: Filter) -> tuple[list[str], dict[str, Any]]:
+    where, parameters = ["true"], dict[str, Any]()
+    for clause, name, value in (
+            ("h.name = ANY (:names)", "names", list(asked.names)),
+            (f"{_STATE} = ANY (:states)", "states", list(asked.states)),
+            (f"{_STATUS} = ANY (:statuses)", "statuses", list(asked.statuses)),
+            ("position(:part IN h.name) > 0", "part", asked.part)):
+        if value:
+            where.append(clause)
+            parameters[name] = value
+    for number, (key, wanted) in enumerate(asked.labels.items()):
+        label, value = f":label{number}", f":value{number}"
+        where.append(f"jsonb_exists(h.labels, {label})" if wanted is None
+                     else f"h.labels @> jsonb_build_object(CAST({label} AS text), CAST({value} AS text))")
+        parameters |= {label[1:]: key} | ({} if wanted is None else {value[1:]: wanted})
+    return where, parameters
+
+
+def grouped(hosts: Sequence[Host], label: str) -> dict[str, list[Host]]:
+    """Hosts by the value of one label; those without it under the empty text."""
+    groups: dict[str, list[Host]] = {}
+    for host in hosts:
+        groups.setdefault(str(host.labels.get(label, "")), []).append(host)
+    return dict(sorted(groups.items()))

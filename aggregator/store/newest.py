@@ -1,0 +1,63 @@
+"""The newest sample of hosts, with all its metrics."""
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine, Row, text
+
+from aggregator.analysis import downsample
+from aggregator.store.history import Layouts
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Newest:
+    """One sample as stored: `keys` and `values` run alike."""
+
+    host_id: int
+    ts: datetime
+    received_at: datetime
+    layout_id: int
+    keys: list[str]
+    values: list[float]
+
+    def metrics(self) -> dict[str, float]:
+        return dict(zip(self.keys, self.values, strict=True))
+
+
+_COLUMNS = "host_id, ts, received_at, layout_id, values"
+
+# Where host_now knows the newest time (it lags by seconds), only the newest partition need be opened.
+_OF_MANY = """SELECT s.host_id, s.ts, s.received_at, s.layout_id, s.values
+  FROM host_now n JOIN LATERAL (
+    SELECT * FROM sample WHERE host_id = n.host_id AND ts >= n.ts - interval '1 minute' ORDER BY ts DESC LIMIT 1
+  ) s ON true
+  WHERE n.host_id = ANY (:hosts) AND n.received_at > :since"""
+
+
+def fetch(engine: Engine, layouts: Layouts, host: int) -> Newest | None:
+    """Fetch the newest sample of one host; None where it has none."""
+    with engine.connect() as connection:
+        row = connection.execute(
+            text(f"SELECT {_COLUMNS} FROM sample WHERE host_id = :host ORDER BY ts DESC LIMIT 1"),  # noqa: S608 (constant)
+            {"host": host}).one_or_none()
+        if row is None:
+            return None
+        layouts.load(connection, [row.layout_id])
+    return _newest(row, layouts)
+
+
+def fetch_many(engine: Engine, layouts: Layouts, hosts: Sequence[int], now: datetime,
+               within: timedelta = timedelta(days=3660)) -> dict[int, Newest]:
+    """Newest samples by host id, of those heard of within the given time."""
+    with engine.connect() as connection:
+        rows = connection.execute(text(_OF_MANY), {"hosts": list(hosts), "since": now - within}).all()
+        layouts.load(connection, list({row.layout_id for row in rows}))
+    return {row.host_id: _newest(row, layouts) for row in rows}
+
+
+def _newest(row: Row[Any], layouts: Layouts) -> Newest:
+    shown = downsample.shown(np.array(row.values, np.float64)).tolist()
+    return Newest(row.host_id, row.ts, row.received_at, row.layout_id, layouts.keys(row.layout_id), shown)
