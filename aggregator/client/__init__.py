@@ -1,1 +1,11 @@
-"""TODO."""
+"""The commands people run. Those that look go through the REST API, those that administer go to the database.
+
+* `api`      asking the REST API, with errors that say what to mend
+* `screen`   tables and figures for people, JSON for machines
+* `hosts`    `drumbeat hosts`: list hosts with their health
+* `status`   `drumbeat status`: the fleet at a glance
+* `top`      `drumbeat top`: one host, live; `panels` draws it
+* `token`    `drumbeat token`: create, list or revoke API tokens
+* `audit`    `drumbeat audit`: prove that nothing is lost or doubled
+* `migrate`  `drumbeat migrate`: bring the schema up to date
+"""

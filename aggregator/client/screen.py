@@ -1,0 +1,96 @@
+"""Tables and figures for people, JSON for machines: how every client command prints."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STATUS_COLOURS = {
+    "healthy": "green", "degraded": "yellow", "warning": "dark_orange", "critical": "red", "online": "green",
+    "offline": "red", "draining": "yellow", "stale": "yellow", "ok": "green", "warn": "yellow", "fail": "red",
+}
+PLAIN_WIDTH = 200
+
+
+def open_console() -> "Console":
+    """Standard output, in colour on a terminal; wide and plain where it is a file or a pipe."""
+    from rich.console import Console
+
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=PLAIN_WIDTH)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    print(json.dumps(value, indent=2, default=_plain))
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+    """A table: with lines and colours on a terminal, else plain columns. `right` names the columns of figures."""
+    from rich import box
+    from rich.table import Table
+
+    console = open_console()
+    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, header_style="bold")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def coloured(word: str | None, shown: str | None = None) -> str:
+    """`word`, or what is `shown` in its place, in the colour of the status that `word` names."""
+    from rich.markup import escape
+
+    text = escape(shown if shown is not None else word or "-")
+    colour = STATUS_COLOURS.get(word or "")
+    return f"[{colour}]{text}[/]" if colour else text
+
+
+def plain(text: object) -> str:
+    """`text` as it is: nothing in it is taken for markup or for a terminal's control sequence."""
+    from rich.markup import escape
+
+    return escape("".join(char if char.isprintable() else "?" for char in str(text)))
+
+
+def figure(value: float | None, digits: int = 1) -> str:
+    """A number, or a dash where there is none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def in_bytes(value: float | None, suffix: str = "") -> str:
+    """Bytes with a binary prefix: `1.5 GiB`."""
+    if value is None:
+        return "-"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:.{0 if unit == 'B' else 1}f} {unit}{suffix}"
+
+
+def duration(seconds: float | None) -> str:
+    """`90` → `1m 30s`: the two largest units."""
+    if seconds is None:
+        return "-"
+    left = max(0, int(seconds))
+    parts: list[str] = []
+    for unit, length in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, length)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])
+
+
+def read_time(text: str | None) -> datetime | None:
+    """The instant of an RFC 3339 text; None where there is none."""
+    return None if not text else datetime.fromisoformat(text)
