@@ -6,7 +6,7 @@ differs from "broken" (`open` or `collect` raises): the first is silent, the sec
 """
 
 import dataclasses
-import sys
+import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -58,5 +58,30 @@ def build(settings: Any, root: str = "/") -> list[Collector]:
 
 
 def _makers(settings: Any, root: str) -> dict[str, Callable[[], Collector]]:
-    """How each collector is made, by name; nothing is imported but the modules of these."""
-    return {}
+    """How each collector is made, by name, in the order of the sample."""
+    from agent.collectors import docker, gpu, sensors, systemd
+
+    everywhere: dict[str, Callable[[], Collector]] = {
+        "gpu": lambda: gpu.GpuCollector(root),
+        "docker": lambda: docker.Docker(settings.host, settings.docker_socket)}
+    if not os.path.exists(os.path.join(root, "proc/stat")):
+        from agent.collectors import portable
+
+        return portable.makers(settings) | everywhere
+    return _linux_makers(settings, root) | {
+        "sensors": lambda: sensors.SensorsCollector(settings.host, root),
+        "systemd": lambda: systemd.Systemd(root)} | everywhere
+
+
+def _linux_makers(settings: Any, root: str) -> dict[str, Callable[[], Collector]]:
+    from agent.collectors import cpu, disk, filesystem, memory, network, own, processes, system
+
+    return {
+        "cpu": lambda: cpu.Cpu(root),
+        "memory": lambda: memory.Memory(root),
+        "disk": lambda: disk.Disk(root, settings.devices_include, settings.devices_exclude),
+        "filesystem": lambda: filesystem.Filesystem(root, settings.mounts_include, settings.mounts_exclude),
+        "network": lambda: network.Network(root, settings.interfaces_include, settings.interfaces_exclude),
+        "processes": lambda: processes.ProcessesCollector(settings.host, root, settings.process_interval),
+        "system": lambda: system.System(root, system.KernelClock() if root == "/" else None),
+        "agent": lambda: own.Own(root)}
