@@ -1,1 +1,12 @@
-"""TODO."""
+"""How the parts are put together; no domain logic.
+
+`drumbeat up`, read from the outside in:
+
+* `up`          the command: settings, order of start and stop
+* `stack`       which programs run, with which environment and which credentials
+* `credentials` the passwords, the token and the ports of one data directory, kept in its `state.json`
+* `postgres`, `nats`  the embedded servers
+* `supervisor`  keeps programs running; `restarts` decides when, `output` where their lines go
+* `programs`    one program as a process of our own
+* `welcome`     what people read: addresses, what was found, the first score
+"""

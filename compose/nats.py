@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from compose.programs import Program, write_private
+from compose.programs import Program, is_port_free, write_private
 from shared import bus
 from shared.topics import DEFAULT_ROOT
 
@@ -103,6 +103,9 @@ def url(port: int, user: str, password: str) -> str:
 def wait_until_ready(address: str, is_alive: Callable[[], bool], timeout: float = READY_SECONDS) -> bool:
     """Wait until a client can log in; False once the process has gone or time has run out."""
     deadline = time.monotonic() + timeout
+    port = bus.read_brokers(address)[0].port
+    while is_alive() and is_port_free(port) and time.monotonic() < deadline:
+        time.sleep(0.01)
     with bus.Client(bus.read_brokers(address), "drumbeat-up", _ignore, max_delay=0.05) as client:
         while is_alive() and time.monotonic() < deadline:
             client.poll(0.02)

@@ -61,3 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _usage() -> str:
     rows = "\n".join(f"  {name:10} {text}" for name, (_, text) in COMMANDS.items())
     return f"drumbeat {__version__}: fleet monitoring over MQTT\n\nusage: drumbeat COMMAND [--help]\n\n{rows}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

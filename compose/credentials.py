@@ -1,0 +1,106 @@
+"""What one data directory keeps: passwords, the API token and the ports, made at the first start."""
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import msgspec
+
+from compose.programs import free_port, is_port_free, write_private
+
+USERS = ("ingest", "api", "scheduler", "operator", "agent", "database")
+
+
+class DataDirectoryError(Exception):
+    """The data directory cannot be used; the message says why and what to do."""
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """The file `state.json`."""
+
+    passwords: dict[str, str]
+    token: str
+    ports: dict[str, int] = {}
+
+
+def new_state() -> State:
+    """Fresh secrets; URL-safe, so that they may stand in one."""
+    passwords = {user: secrets.token_urlsafe(24) for user in USERS}
+    return State(passwords=passwords, token=f"dbt_{secrets.token_urlsafe(32)}")
+
+
+def open_directory(data: Path) -> Path:
+    """Make the data directory and its logs. Root's may be passed through, not listed: Postgres runs as another user.
+
+    Raises DataDirectoryError.
+    """
+    mode = 0o711 if os.geteuid() == 0 else 0o700
+    try:
+        _make(data, mode)
+        if data.stat().st_uid == os.geteuid() and ((data / "state.json").exists() or not any(data.iterdir())):
+            data.chmod(mode)
+        (data / "logs").mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise DataDirectoryError(
+            f"cannot use {error.filename or data}: {error.strerror}; choose another with --data") from None
+    return data
+
+
+def _make(path: Path, mode: int) -> None:
+    if not path.exists():
+        _make(path.parent, mode)
+        path.mkdir()
+        path.chmod(mode)
+
+
+@contextlib.contextmanager
+def locked(data: Path) -> Iterator[None]:
+    """Hold the data directory for one supervisor. Raises DataDirectoryError where another has it."""
+    with (data / "up.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise DataDirectoryError(f"another drumbeat up (process {holder}) runs on {data}; stop it, "
+                                     "or choose another --data") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def read_state(data: Path) -> State:
+    """What is kept, or fresh secrets at the first start. Raises DataDirectoryError for a damaged file."""
+    try:
+        return msgspec.json.decode((data / "state.json").read_bytes(), type=State)
+    except FileNotFoundError:
+        state = new_state()
+        write_state(data, state)
+        return state
+    except (OSError, msgspec.DecodeError) as error:
+        raise DataDirectoryError(f"cannot read {data / 'state.json'}: {error}") from None
+
+
+def write_state(data: Path, state: State) -> None:
+    """Keep `state`."""
+    write_private(data / "state.json", msgspec.json.format(msgspec.json.encode(state)).decode() + "\n")
+
+
+def with_ports(state: State, preferred: Mapping[str, int]) -> State:
+    """`state` with a free port for each name: the kept one, else the preferred one (0: none), else any that is free."""
+    ports = {name: _port(state.ports.get(name, 0), wish) for name, wish in preferred.items()}
+    return msgspec.structs.replace(state, ports={**state.ports, **ports})
+
+
+def _port(*wishes: int) -> int:
+    return next((port for port in wishes if port and is_port_free(port)), 0) or free_port()
+
+
+def write_env(data: Path, values: Mapping[str, str]) -> Path:
+    """Write the file that client commands read, `NAME=value` lines, for our eyes only."""
+    write_private(data / "env", "".join(f"{name}={value}\n" for name, value in values.items()))
+    return data / "env"
