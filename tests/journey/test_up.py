@@ -1,0 +1,174 @@
+"""The whole product as a user meets it: `drumbeat up` on a fresh directory, with everything real."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from shared import database
+from shared.settings import read_env_file
+
+pytestmark = pytest.mark.timeout(180)
+
+HOST = "journey-1"
+
+
+class Up:
+    """One `drumbeat up` as a process, with everything it says."""
+
+    def __init__(self, data, *options):
+        self.data, self.said = data, []
+        env = {name: value for name, value in os.environ.items() if not name.startswith("DRUMBEAT_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "shared.cli", "up", "--data", str(data), "--port", "0", "--host", HOST,
+             "--interval", "0.5", *options],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env)
+        self._reader = threading.Thread(target=lambda: self.said.extend(iter(self.process.stdout.readline, "")), daemon=True)
+        self._reader.start()
+
+    @property
+    def text(self):
+        return "".join(self.said)
+
+    @property
+    def env(self):
+        return read_env_file(self.data / "env")
+
+    def wait_for(self, pattern, seconds=30.0):
+        deadline = time.monotonic() + seconds
+        while (found := re.search(pattern, self.text)) is None:
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                pytest.fail(f"never said {pattern!r}; exit {self.process.poll()}; said:\n{self.text}")
+            time.sleep(0.02)
+        return found
+
+    def stop(self, number=signal.SIGTERM, seconds=30.0):
+        self.process.send_signal(number)
+        self.process.wait(seconds)
+        self._reader.join(2)
+        return self.process.returncode
+
+
+@contextlib.contextmanager
+def running(data, *options):
+    up = Up(data, *options)
+    try:
+        yield up
+    finally:
+        up.process.kill()
+        up.process.wait()
+
+
+def processes_of(data):
+    """Every living process that was started for this data directory: {pid: command line}."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            text = (path / "cmdline").read_bytes() + b"\n" + (path / "environ").read_bytes()
+            if str(data).encode() in text:
+                found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found
+
+
+def answer(up, path, token=None):
+    """(status, JSON) of a GET."""
+    address = up.env["DRUMBEAT_API_URL"].removeprefix("http://")
+    connection = http.client.HTTPConnection(address, timeout=5)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers={} if token is None else {"Authorization": f"Bearer {token}"})
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+
+def count_samples(up):
+    with database.open_connection(up.env["DRUMBEAT_DATABASE_URL"], "test") as connection:
+        return connection.execute("SELECT count(*), count(DISTINCT (epoch, seq)) FROM sample").fetchone()
+
+
+def pid_of(data, name):
+    return next(pid for pid, line in processes_of(data).items() if line.rstrip().endswith(f"shared.cli {name}"))
+
+
+def test_from_nothing_to_a_score_and_back(data_directory, eventually):
+    """One command gives the score; only the token opens; a killed service is restarted; stopping leaves nothing behind."""
+    with running(data_directory) as up:
+        up.wait_for(rf"score +{HOST}: \d+\.\d (healthy|degraded|warning|critical)")
+        assert up.wait_for(r"token +(dbt_\S+)")[1] == up.env["DRUMBEAT_TOKEN"]
+        assert "cpu" in up.wait_for(r"found +(.*)")[1]
+        assert stat.S_IMODE((data_directory / "env").stat().st_mode) == 0o600
+
+        status, health = answer(up, f"/api/v1/hosts/{HOST}/health", up.env["DRUMBEAT_TOKEN"])
+        assert (status, health["host"]) == (200, HOST)
+        assert 0 <= health["score"] <= 100
+        assert answer(up, f"/api/v1/hosts/{HOST}/health")[0] == 401
+        assert answer(up, f"/api/v1/hosts/{HOST}/health", "dbt_" + "x" * 43)[0] == 401
+        assert not any("dbt_" in line or "postgresql://" in line for line in processes_of(data_directory).values())
+
+        other = subprocess.run([sys.executable, "-P", "-m", "shared.cli", "up", "--data", data_directory, "--port", "0"],
+                               capture_output=True, text=True, check=False, timeout=20)
+        assert other.returncode == 1
+        assert f"another drumbeat up (process {up.process.pid}) runs on" in other.stderr
+
+        killed = pid_of(data_directory, "ingest")
+        os.kill(killed, signal.SIGKILL)
+        up.wait_for(r'ingest died, restarting cause="killed by SIGKILL"')
+        before = count_samples(up)[0]
+        eventually(lambda: count_samples(up)[0] > before + 2, 20)
+        assert pid_of(data_directory, "ingest") != killed
+
+        assert up.stop() == 0
+    stored = "stopping" in up.text
+    assert stored, up.text
+    assert processes_of(data_directory) == {}
+
+
+def test_a_second_up_continues(data_directory, eventually):
+    """The same token, addresses and history, more samples, none lost and none twice; Ctrl-C is a clean stop, too."""
+    with running(data_directory) as up:
+        up.wait_for("score ")
+        first, samples = up.env, count_samples(up)[0]
+        assert up.stop(signal.SIGINT) == 0
+    with running(data_directory) as up:
+        up.wait_for("score ")
+        assert up.env == first
+        eventually(lambda: count_samples(up)[0] > samples + 2, 20)
+        rows, messages = count_samples(up)
+        assert rows == messages
+        assert up.stop() == 0
+
+
+def test_a_killed_up_leaves_no_orphan_and_is_continued(data_directory, eventually):
+    """kill -9 of the supervisor takes all its programs along; the next start recovers and goes on."""
+    with running(data_directory) as up:
+        up.wait_for("score ")
+        first = up.env
+        up.process.kill()
+        up.process.wait()
+        eventually(lambda: processes_of(data_directory) == {}, 15)
+    with running(data_directory) as up:
+        up.wait_for("score ")
+        assert up.env == first
+        assert up.stop() == 0
+
+
+def test_a_taken_port_is_refused_with_a_line(data_directory):
+    """Somebody else's port is not fought over: one line names the setting and the way out."""
+    import socket
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "shared.cli", "up", "--data", data_directory, "--port", str(port)],
+            capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"--port: {port} is taken" in done.stderr
+    assert processes_of(data_directory) == {}
