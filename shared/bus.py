@@ -23,6 +23,7 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from shared import logs
 
@@ -72,6 +73,15 @@ class Tls:
             raise BusError(f"TLS files ({named}): {error}") from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         return context
+
+
+def read_tls(ca_file: str = "", cert_file: str = "", key_file: str = "") -> Tls:
+    """TLS files from settings, where empty text means none. Raises BusError for a file that is not there."""
+    paths = [Path(name).expanduser() if name else None for name in (ca_file, cert_file, key_file)]
+    for path in paths:
+        if path is not None and not path.is_file():
+            raise BusError(f"TLS file {path} does not exist")
+    return Tls(*paths)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -194,7 +204,7 @@ class _Paho(paho.Client):
     """paho's client on a sliced socket."""
 
     def _create_socket(self) -> Any:
-        sock = super()._create_socket()  # type: ignore[no-untyped-call]
+        sock: Any = super()._create_socket()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return _SlicedSocket(sock)
 
@@ -205,11 +215,13 @@ class Client:
     def __init__(self, brokers: Sequence[Broker], client_id: str, on_message: OnMessage, *,
                  subscriptions: Sequence[str] = (), will: Will | None = None, tls: Tls | None = None,
                  on_connected: Callable[[], None] | None = None, keepalive: int = 20,
-                 max_delay: float = 60.0, connect_timeout: float = 5.0) -> None:
+                 max_delay: float = 60.0, connect_timeout: float = 5.0, wake: int | None = None) -> None:
+        """`wake`: a file descriptor that ends a waiting `poll` when there is something to read on it."""
         self._brokers, self._client_id, self._on_message = tuple(brokers), client_id, on_message
         self._subscriptions, self._will, self._on_connected = tuple(subscriptions), will, on_connected
         self._context = (tls or Tls()).context() if any(broker.tls for broker in brokers) else None
         self._keepalive, self._max_delay, self._timeout = keepalive, max_delay, connect_timeout
+        self._wake = [] if wake is None else [wake]
         self._paho: _Paho | None = None
         self._dial: threading.Thread | None = None
         self._dialled: Exception | None = None
@@ -232,6 +244,15 @@ class Client:
     def broker(self) -> Broker:
         """The broker in use, or tried next."""
         return self._brokers[self._attempts % len(self._brokers)]
+
+    def fileno(self) -> int | None:
+        """The socket's descriptor, for an owner that waits for many clients at once; None while not connected."""
+        sock: Any = self._paho.socket() if self._paho is not None and self._dial is None else None
+        return None if sock is None else int(sock.fileno())
+
+    def wants_write(self) -> bool:
+        """Whether something waits for the socket to take it; `poll` writes it."""
+        return self._paho is not None and bool(self._paho.want_write())
 
     def poll(self, timeout: float = 0.0, max_messages: int = 1_000_000) -> int:
         """Connect where needed, wait up to `timeout` s for something to read, handle it; the number of messages."""
@@ -296,7 +317,7 @@ class Client:
             taken += sock.take_publishes(self._deliver)
             if sock.has_packet():
                 client.loop_read()
-                if client.socket() is not sock:
+                if client.socket() is None:
                     break
             elif not sock.fill():
                 break
@@ -311,7 +332,7 @@ class Client:
 
     def _wait(self, sock: _SlicedSocket, timeout: float) -> None:
         want_write = self._paho is not None and self._paho.want_write()
-        select.select([sock], [sock] if want_write else [], [], timeout)
+        select.select([sock, *self._wake], [sock] if want_write else [], [], timeout)
 
     def _connect(self, timeout: float) -> None:
         now = time.monotonic()
@@ -323,7 +344,7 @@ class Client:
                     self._lost(str(self._dialled) or type(self._dialled).__name__)
             return
         if now < self._next_attempt:
-            time.sleep(min(timeout, self._next_attempt - now))
+            select.select(self._wake, [], [], max(0.0, min(timeout, self._next_attempt - now)))
             return
         self._started = now
         self._paho = self._new_paho(self.broker)
@@ -335,11 +356,11 @@ class Client:
         self._dialled = None
         try:
             client.connect(broker.host, broker.port, self._keepalive)
-        except Exception as error:  # noqa: BLE001 (whatever went wrong is told by `last_error`)
+        except Exception as error:
             self._dialled = error
 
     def _new_paho(self, broker: Broker) -> _Paho:
-        client = _Paho(paho.CallbackAPIVersion.VERSION2, self._client_id, protocol=paho.MQTTv311, clean_session=True)
+        client = _Paho(CallbackAPIVersion.VERSION2, self._client_id, protocol=paho.MQTTv311, clean_session=True)
         client.connect_timeout = self._timeout
         client.suppress_exceptions = True
         client.max_inflight_messages_set(100)
@@ -352,7 +373,7 @@ class Client:
         client.on_connect = self._on_connack
         client.on_subscribe = self._on_suback
         client.on_message = lambda _client, _data, message: self._deliver(
-            message.topic.encode(), message.payload, message.retain)
+            message.topic.encode(), bytes(message.payload), message.retain)
         return client
 
     def _on_connack(self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:

@@ -26,6 +26,16 @@ MIGRATION_LOCK = 0x6472_756D  # "drum", the advisory lock that one migrating ser
 
 Unavailable = (psycopg.OperationalError, psycopg.InterfaceError, sqlalchemy.exc.OperationalError,
                sqlalchemy.exc.InterfaceError)
+"""The database cannot be reached, or broke the connection off: wait and try again."""
+
+
+Refused = (psycopg.DataError, psycopg.IntegrityError)
+"""The database is well, but does not take this row."""
+
+LockTimeout = psycopg.errors.LockNotAvailable
+"""Somebody else held a lock for longer than `lock_timeout`."""
+
+Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 class DatabaseUrlError(Exception):
@@ -42,7 +52,7 @@ def read_url(url: str) -> str:
     return url.replace("postgres://", "postgresql://", 1) if parts.scheme == "postgres" else url
 
 
-def open_connection(url: str, name: str) -> psycopg.Connection[tuple[Any, ...]]:
+def open_connection(url: str, name: str) -> Connection:
     """A connection of one's own, in autocommit, visible in pg_stat_activity as `name`. Raises psycopg.OperationalError."""
     return psycopg.connect(
         read_url(url), autocommit=True, application_name=name, connect_timeout=5, keepalives=1, keepalives_idle=10,
@@ -76,7 +86,7 @@ def wait_until_ready(url: str, name: str, is_stopping: Callable[[], bool], *, ma
 
 
 @contextlib.contextmanager
-def _migration_lock(url: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+def _migration_lock(url: str) -> Iterator[Connection]:
     with open_connection(url, "drumbeat-migrate") as connection:
         connection.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
         yield connection

@@ -36,7 +36,6 @@ REASONS: dict[str, str] = {
     "past": "ts lies before 2000",
     "unit": "ts is not in seconds",
     "too_old": "ts lies before the retained history",
-    "layouts": "the host brings new sets of metric names too often",
     "epochs": "the host brings new epochs too often",
     "database": "the database refused the row",
     "internal": "the message could not be handled; the log says why",
@@ -285,7 +284,8 @@ SCHEMAS: dict[str, type[Struct]] = {
 
 W = TypeVar("W", bound=Struct)
 
-_DECODERS: dict[type[Struct], msgspec.json.Decoder[Any]] = {kind: msgspec.json.Decoder(kind) for kind in SCHEMAS.values()}
+_DECODERS: dict[type[Struct], msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in SCHEMAS.values()}
 _ENCODER = msgspec.json.Encoder()
 _EPOCH = re.compile(r"[0-9a-f]{16}")
 _IDENTITY = re.compile(rb'"epoch"\s*:\s*"([0-9a-f]{16})"')
@@ -303,11 +303,15 @@ def encode(message: Struct) -> bytes:
 
 
 def decode(kind: type[W], payload: bytes) -> W:
-    """The message in `payload`, with its types checked. Raises WireError."""
+    """The message in `payload`, with its types and version checked. Raises WireError."""
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise WireError("size", f"the payload is {len(payload)} bytes; at most {MAX_PAYLOAD_BYTES}")
     try:
         message: W = _DECODERS[kind].decode(payload)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise _refusal(payload, error) from None
+    if getattr(message, "v", VERSION) != VERSION:
+        raise WireError("version")
     return message
 
 
@@ -340,6 +344,20 @@ def identity(payload: bytes) -> tuple[str, int] | None:
     return epoch[1].decode(), int(seq[1])
 
 
+class _Versioned(Struct):
+    v: int
+
+
+_VERSIONED = msgspec.json.Decoder(_Versioned)
+
+
+def _speaks_other_version(payload: bytes) -> bool:
+    try:
+        return bool(_VERSIONED.decode(payload).v != VERSION)
+    except msgspec.MsgspecError:
+        return False
+
+
 def _refusal(payload: bytes, error: Exception) -> WireError:
     text = str(error)
     if not payload:
@@ -351,6 +369,8 @@ def _refusal(payload: bytes, error: Exception) -> WireError:
     except UnicodeDecodeError as broken:
         return WireError("utf8", f"byte {broken.start} is not UTF-8")
     if isinstance(error, msgspec.ValidationError):
+        if _speaks_other_version(payload):
+            return WireError("version")
         if payload.lstrip()[:1] not in (b"{", b""):
             return WireError("shape")
         if "missing required field" in text:

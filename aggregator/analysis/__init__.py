@@ -1,1 +1,1 @@
-"""TODO."""
+"""Pure arithmetic of the aggregator: no I/O, no clock, no threads."""

@@ -112,11 +112,13 @@ CREATE TABLE rollup_1h (LIKE rollup_1m INCLUDING ALL) PARTITION BY RANGE (ts);
 CREATE TABLE rollup_1d (LIKE rollup_1m INCLUDING ALL) PARTITION BY RANGE (ts);
 COMMENT ON TABLE rollup_1m IS 'Per host, minute and layout: number of samples, and min, mean, max of every metric.';
 
--- Hours whose rollups must be made again: late samples (from_raw: minutes too), or simply an hour that has ended.
+-- Hours whose rollups must be made: an hour that has ended, or one that got late samples (raw_from to raw_to: the minutes
+-- that must be folded from raw history again).
 CREATE TABLE rollup_due (
   host_id  integer NOT NULL,
   hour     timestamptz NOT NULL,
-  from_raw boolean NOT NULL,
+  raw_from timestamptz,
+  raw_to   timestamptz,
   due_at   timestamptz NOT NULL,
   PRIMARY KEY (host_id, hour)
 );

@@ -1,0 +1,58 @@
+"""`drumbeat ingest`: settings and start."""
+
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from aggregator.ingest.service import Service
+from shared import bus, database, logs, probes
+from shared.settings import SettingsError, load
+from shared.topics import DEFAULT_ROOT, Topics
+
+
+class IngestSettings(Struct, frozen=True, kw_only=True):
+    """Settings of ingest."""
+
+    broker_url: Annotated[str, Meta(description="MQTT brokers: mqtt://user:password@host:1883 or mqtts://…, comma-separated")]
+    database_url: Annotated[str, Meta(description="Postgres: postgresql://user:password@host:5432/name?sslmode=…")]
+    broker_ca_file: Annotated[str, Meta(description="CA that signed the broker's certificate (mqtts://)")] = ""
+    broker_cert_file: Annotated[str, Meta(description="client certificate for the broker (mTLS)")] = ""
+    broker_key_file: Annotated[str, Meta(description="key of the client certificate")] = ""
+    topic_root: Annotated[str, Meta(description="root of all topics", pattern=r"^[^/+#\s][^+#\s]*[^/+#\s]$")] = DEFAULT_ROOT
+    slots: Annotated[int, Meta(description="shares of the fleet, one ingest process each; more processes stand by",
+                               ge=1, le=64)] = 1
+    probe_listen: Annotated[str, Meta(description="address of /livez, /readyz and /metrics")] = "127.0.0.1"
+    probe_port: Annotated[int, Meta(description="port of /livez, /readyz and /metrics; 0 = any free", ge=0, le=65535)] = 8481
+    data: Annotated[str, Meta(description="data directory whose env file is read")] = ""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level logged")] = "info"
+    log_format: Annotated[Literal["text", "json"], Meta(description="text for people, json for machines")] = "text"
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run until SIGTERM or SIGINT."""
+    settings = load(IngestSettings, "ingest", argv, environ, description="MQTT → health scores and history in Postgres.")
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        brokers = bus.read_brokers(settings.broker_url)
+        tls = bus.read_tls(settings.broker_ca_file, settings.broker_cert_file, settings.broker_key_file)
+        database.read_url(settings.database_url)
+    except bus.BusError as error:
+        raise SettingsError(f"--broker-url: {error}") from None
+    except database.DatabaseUrlError as error:
+        raise SettingsError(f"--database-url: {error}") from None
+    service = Service(settings.database_url, brokers, tls, Topics(settings.topic_root), settings.slots)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: service.stop())
+    try:
+        server = probes.Probes("ingest", settings.probe_listen, settings.probe_port, service.live, service.ready,
+                               service.gauges.registry)
+    except OSError as error:
+        raise SettingsError(f"--probe-port: cannot listen on {settings.probe_listen}:{settings.probe_port}: "
+                            f"{error.strerror}; choose a free port, or 0 for any") from None
+    try:
+        service.run()
+    finally:
+        server.close()
+    return 0

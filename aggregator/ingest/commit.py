@@ -1,0 +1,209 @@
+"""One batch into Postgres, in one transaction fenced by the lease.
+
+Order inside: fence, minutes that have closed, samples, late marks, refusals, gaps, states, inventories, snapshots,
+checkpoint. What the database refuses is found by bisection and becomes a reject; its neighbours are stored.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from aggregator.ingest.intake import Batch, state_rows
+from aggregator.live.frame import Frame
+from aggregator.live.hosts import Stream
+from aggregator.live.minutes import MinuteRow, late
+from aggregator.live.shard import Shard
+from aggregator.store import hosts, layouts, rejects, rollups, samples, slots, streams
+from shared import logs, wire
+from shared.database import Connection, Refused
+
+log = logs.get("ingest")
+
+LATE_WAIT_SECONDS = 20.0
+"""How long late samples may gather before their rollups are made again."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Positions and newest figures to write: streams touched and rows (of Hosts) moved since the last one."""
+
+    streams: Sequence[Stream]
+    rows: Sequence[int]
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Committer:
+    """Writes the batches of one slot. `late_known`: (host id, hour) marked in rollup_due with the span marked."""
+
+    connection: Connection
+    lease: slots.Lease
+    shard: Shard
+    late_known: dict[tuple[int, int], tuple[int, int]] = dataclasses.field(default_factory=dict)
+
+    def prepare(self, batch: Batch, frame: Frame | None) -> None:
+        """Give ids to hosts and layouts met for the first time, in a transaction of their own; harmless if nothing follows."""
+        known = self.shard.hosts
+        missing = [name for name in sorted(batch.host_names()) if (host := known.get(name)) is None or not host.id]
+        if missing:
+            for name, host_id in hosts.ensure(self.connection, missing).items():
+                known.add(name).id = host_id
+        if frame is not None:
+            new = {layout.digest: layout for layout in frame.layouts if not layout.id}
+            if new:
+                ids = layouts.ensure(self.connection, [(key, layout.keys) for key, layout in new.items()])
+                for key, layout_id in ids.items():
+                    new[key].id = layout_id
+
+    def commit(self, batch: Batch, frame: Frame | None, checkpoint: Checkpoint | None, now: float) -> int:
+        """Store everything of a batch; the number of samples that the database refused.
+
+        Raises LeaseLostError when the slot is another's, and database.Unavailable.
+        """
+        closing = self.shard.minutes.ready(now, grace=5.0)
+        pieces = self._pieces(batch, checkpoint, now)
+        refused = 0
+        try:
+            self._transaction([*self._minutes(closing, now), *self._samples(frame, closing, now), *pieces])
+        except Refused as error:
+            logs.event(log, "database refused a batch, taking it apart", logging.WARNING, error=_first_line(error))
+            refused = self._apart(closing, frame, pieces, now)
+        if closing:
+            self.shard.minutes.close(closing[-1] + 60)
+        if frame is not None:
+            self.shard.minutes.fold(frame)
+        return refused
+
+    def _apart(self, closing: Sequence[int], frame: Frame | None, pieces: Sequence["Piece"], now: float) -> int:
+        """Each piece in a transaction of its own, the frame bisected."""
+        self._transaction(self._minutes(closing, now))
+        refused = [] if frame is None else self._bisect(frame, np.arange(len(frame)), closing, now)
+        lost = [_refused_sample(frame, i, reason) for i, reason in refused] if frame is not None else []
+        at = datetime.fromtimestamp(now, UTC)
+        for piece in [lambda cursor: rejects.write(cursor, lost, at), *pieces]:
+            try:
+                self._transaction([piece])
+            except Refused as error:
+                logs.event(log, "database refused a piece", logging.ERROR, error=_first_line(error))
+        return len(refused)
+
+    def _bisect(self, frame: Frame, chosen: "np.ndarray[Any, np.dtype[np.int64]]", closing: Sequence[int],
+                now: float) -> list[tuple[int, str]]:
+        try:
+            self._transaction(self._samples(frame.part(chosen), closing, now))
+        except Refused as error:
+            if len(chosen) == 1:
+                return [(int(chosen[0]), _first_line(error))]
+            middle = len(chosen) // 2
+            return (self._bisect(frame, chosen[:middle], closing, now)
+                    + self._bisect(frame, chosen[middle:], closing, now))
+        return []
+
+    def _transaction(self, pieces: Sequence["Piece"]) -> None:
+        if not pieces:
+            return
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            slots.fence(cursor, self.lease)
+            for piece in pieces:
+                piece(cursor)
+
+    def _minutes(self, closing: Sequence[int], now: float) -> list["Piece"]:
+        if not closing:
+            return []
+        minutes = self.shard.minutes
+        pieces: list[Piece] = []
+        for start in closing:
+            pieces.append(lambda cursor, start=start: rollups.write_minute(  # type: ignore[misc]
+                cursor, start, (_minute_row(row) for row in minutes.rows(start))))
+            self.shard.active_hosts |= minutes.host_ids(start)
+        closed_to = closing[-1] + 60
+        pieces.append(lambda cursor: rollups.write_closed_to(cursor, self.lease, closed_to))
+        hour = closed_to - closed_to % 3600
+        if any(start // 3600 < hour // 3600 for start in closing):
+            ended = hour - 3600
+            active = sorted(self.shard.active_hosts)
+            if hour % 86_400 == 0:
+                active = [host.id for host in self.shard.hosts if host.id]
+            pieces.append(lambda cursor: rollups.write_hours_due(cursor, active, [ended], now))
+            self.shard.active_hosts = set()
+        return pieces
+
+    def _samples(self, frame: Frame | None, closing: Sequence[int], now: float) -> list["Piece"]:
+        if frame is None or not len(frame):
+            return []
+        closed_to = closing[-1] + 60 if closing else self.shard.minutes.closed_to
+        fresh = {key: span for key, span in late(frame, closed_to).items()
+                 if not _covers(self.late_known.get(key), span)}
+        pieces: list[Piece] = [lambda cursor: _write_samples(cursor, frame)]
+        if fresh:
+            pieces.append(lambda cursor: self._mark_late(cursor, fresh, now))
+        return pieces
+
+    def _mark_late(self, cursor: samples.Cursor, fresh: dict[tuple[int, int], tuple[int, int]], now: float) -> None:
+        rollups.write_due(cursor, fresh, now + LATE_WAIT_SECONDS)
+        self.late_known |= fresh
+
+    def _pieces(self, batch: Batch, checkpoint: Checkpoint | None, now: float) -> list["Piece"]:
+        at = datetime.fromtimestamp(now, UTC)
+        ids = {name: host.id for name in batch.host_names() if (host := self.shard.hosts.get(name)) is not None}
+        pieces: list[Piece] = []
+        if batch.rejects:
+            pieces.append(lambda cursor: rejects.write(cursor, batch.rejects, at))
+        if batch.gaps:
+            rows = [(self._host_id(gap.host_row), gap.epoch, gap.from_seq, gap.to_seq, gap.reason) for gap in batch.gaps]
+            pieces.append(lambda cursor: streams.write_gaps(cursor, rows))
+        if batch.states:
+            pieces.append(lambda cursor: hosts.write_states(cursor, state_rows(batch, ids)))
+        for name, inventory in batch.inventories.items():
+            pieces.append(lambda cursor, name=name, inventory=inventory: hosts.write_inventory(  # type: ignore[misc]
+                cursor, ids[name], inventory.ts, wire.encode(inventory), msgspec.json.encode(inventory.labels)))
+        for (name, kind), snapshot in batch.snapshots.items():
+            pieces.append(lambda cursor, name=name, kind=kind, snapshot=snapshot: hosts.write_snapshot(  # type: ignore[misc]
+                cursor, ids[name], kind, snapshot.ts, wire.encode(snapshot)))
+        if checkpoint is not None:
+            pieces.append(lambda cursor: self._write_checkpoint(cursor, checkpoint, at))
+        return pieces
+
+    def _write_checkpoint(self, cursor: samples.Cursor, checkpoint: Checkpoint, at: datetime) -> None:
+        ordered = sorted(checkpoint.streams, key=lambda stream: (stream.host.id, stream.epoch))
+        streams.checkpoint(cursor, self.lease, [
+            streams.StoredStream(stream.host.id, stream.epoch, stream.contiguous, sorted(stream.ahead))
+            for stream in ordered], at)
+        state = self.shard.hosts
+        hosts.write_now(cursor, sorted((
+            hosts.HostNow(state.all[row].id, float(state.newest_ts[row]), float(state.received_at[row]),
+                          float(state.interval[row]), *(None if np.isnan(x) else float(x) for x in state.figures[row]))
+            for row in checkpoint.rows), key=lambda now: now.host_id))
+
+    def _host_id(self, row: int) -> int:
+        return self.shard.hosts.all[row].id
+
+
+Piece = Callable[[samples.Cursor], None]
+
+
+def _write_samples(cursor: samples.Cursor, frame: Frame) -> None:
+    samples.write(cursor, [host.id for host in frame.hosts], [layout.id for layout in frame.layouts],
+                  frame.times.tolist(), frame.received_at, [stream.epoch for stream in frame.streams], frame.seqs,
+                  frame.values, frame.starts.tolist(), frame.sizes.tolist())
+
+
+def _minute_row(row: MinuteRow) -> rollups.MinuteRow:
+    return row.host_id, row.layout_id, row.count, row.low, row.mean, row.high
+
+
+def _refused_sample(frame: Frame, i: int, reason: str) -> rejects.Reject:
+    stream = frame.streams[i]
+    return rejects.Reject(stream.host.name, "", "database", reason, b"", stream.epoch, frame.seqs[i])
+
+
+def _covers(known: tuple[int, int] | None, span: tuple[int, int]) -> bool:
+    return known is not None and known[0] <= span[0] and known[1] >= span[1]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,194 @@
+"""One message at a time: topic, decoding, checks, deduplication. What is wrong with a message costs only itself.
+
+`Receiver.on_message` is the bus client's callback. It sorts what comes into a `Batch`: samples of the next frame, refused
+messages, gaps, states, inventories and snapshots. The loop takes the batch at every beat.
+"""
+
+import dataclasses
+import logging
+from typing import Any, TypeVar
+
+from aggregator.live.frame import Intake
+from aggregator.live.hosts import Gap, Host, Stream
+from aggregator.live.layouts import Layout
+from aggregator.live.shard import Shard
+from aggregator.store.hosts import HostState
+from aggregator.store.rejects import Reject
+from shared import logs, wire
+from shared.topics import Topics
+from shared.wire import WireError
+
+log = logs.get("ingest")
+
+MAX_ROUTES = 200_000
+MAX_ANONYMOUS_REJECTS = 500
+"""Refused messages kept per beat that say no (epoch, seq); more are only counted."""
+
+Snapshot = wire.Containers | wire.Processes | wire.Sensors
+SNAPSHOTS: dict[str, type[Any]] = {
+    "containers": wire.Containers, "processes": wire.Processes, "sensors": wire.Sensors}
+
+
+M = TypeVar("M", wire.Hello, wire.Status, wire.Inventory, wire.Containers, wire.Processes, wire.Sensors)
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Batch:
+    """What came since the last beat. `answers`: streams whose agent waits for a watermark at once."""
+
+    samples: Intake = dataclasses.field(default_factory=Intake)
+    rejects: list[Reject] = dataclasses.field(default_factory=list)
+    gaps: list[Gap] = dataclasses.field(default_factory=list)
+    answers: set[Stream] = dataclasses.field(default_factory=set)
+    touched: set[Stream] = dataclasses.field(default_factory=set)
+    states: dict[str, wire.Status] = dataclasses.field(default_factory=dict)
+    inventories: dict[str, wire.Inventory] = dataclasses.field(default_factory=dict)
+    snapshots: dict[tuple[str, str], Snapshot] = dataclasses.field(
+        default_factory=dict)
+    messages: int = 0
+    duplicates: int = 0
+    stripped: int = 0
+    refused: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def is_empty(self) -> bool:
+        return not (self.samples.seqs or self.rejects or self.gaps or self.answers or self.states or self.inventories
+                    or self.snapshots)
+
+    def host_names(self) -> set[str]:
+        """Every host the batch speaks of, refused messages apart."""
+        streams = {stream.host.name for stream in self.answers} | {stream.host.name for stream in self.touched}
+        return streams | set(self.states) | set(self.inventories) | {name for name, _ in self.snapshots}
+
+
+class Receiver:
+    """Sorts messages into the current batch. `now` (Unix s) is set by the loop before it reads."""
+
+    def __init__(self, shard: Shard, topics: Topics) -> None:
+        self.shard, self.batch, self.now = shard, Batch(), 0.0
+        self._topics = topics
+        self._routes: dict[bytes, tuple[str, str] | None] = {}
+
+    def take(self) -> Batch:
+        """The batch so far; a new one begins."""
+        batch, self.batch = self.batch, Batch()
+        return batch
+
+    def on_message(self, topic: bytes, payload: bytes, _retained: bool) -> None:
+        self.batch.messages += 1
+        route = self._routes.get(topic) or self._route(topic)
+        try:
+            if route is None:
+                raise WireError("topic")
+            if route[1] == "sample":
+                self._sample(route[0], payload)
+            else:
+                self._other(route[0], route[1], payload)
+        except WireError as error:
+            self._refuse(topic, route, payload, error)
+        except Exception as error:
+            logs.event(log, "message could not be handled", logging.ERROR, exc_info=True, topic=topic.decode(errors="replace"))
+            self._refuse(topic, route, payload, WireError("internal", type(error).__name__))
+
+    def _route(self, topic: bytes) -> tuple[str, str] | None:
+        if len(self._routes) >= MAX_ROUTES:
+            self._routes.clear()
+        try:
+            route = self._routes[topic] = self._topics.read_up(topic.decode())
+        except UnicodeDecodeError:
+            return None
+        return route
+
+    def _sample(self, host_name: str, payload: bytes) -> None:
+        sample = wire.decode(wire.Sample, payload)
+        if sample.host != host_name:
+            raise WireError("spoof", f"the payload says {sample.host[:63]!r}, the topic {host_name!r}")
+        stream = self.shard.stream(host_name, sample.epoch, self.now)
+        batch = self.batch
+        batch.touched.add(stream)
+        if sample.oldest > stream.contiguous + 1:
+            self._forget_before(stream, min(sample.oldest, sample.seq))
+        if stream.has(sample.seq):
+            batch.duplicates += 1
+            return
+        wire.check_time(sample.ts, self.now, self.shard.oldest_ts)
+        metrics = sample.metrics
+        layout = self.shard.layouts.get(tuple(metrics))
+        if layout is None:
+            layout, metrics = self._new_layout(stream.host, metrics)
+        was_ahead = bool(stream.ahead)
+        if not stream.take(sample.seq):
+            return
+        if was_ahead and not stream.ahead:
+            batch.answers.add(stream)
+        batch.samples.add(stream, layout, sample.seq, sample.ts, sample.interval, list(metrics.values()))
+
+    def _new_layout(self, host: Host, metrics: dict[str, float]) -> tuple[Layout, dict[str, float]]:
+        """The layout of names met for the first time; without the instances where the host brings too many new sets."""
+        if not host.new_layouts.take(self.now):
+            plain = {name: value for name, value in metrics.items() if "{" not in name and not name.startswith("custom.")}
+            if plain:
+                metrics = plain
+                self.batch.stripped += 1
+        return self.shard.layouts.add(tuple(metrics)), metrics
+
+    def _other(self, host_name: str, kind: str, payload: bytes) -> None:
+        if not payload and kind != "hello":
+            return  # a retained message was cleared
+        if kind == "hello":
+            self._hello(host_name, payload)
+        elif kind == "status":
+            status = self._decoded(wire.Status, host_name, payload)
+            self.batch.states[host_name] = status
+        elif kind == "inventory":
+            self.batch.inventories[host_name] = self._decoded(wire.Inventory, host_name, payload)
+        elif kind in SNAPSHOTS:
+            snapshot: Snapshot = self._decoded(SNAPSHOTS[kind], host_name, payload)
+            self.batch.snapshots[host_name, kind] = snapshot
+
+    def _hello(self, host_name: str, payload: bytes) -> None:
+        hello = self._decoded(wire.Hello, host_name, payload)
+        stream = self.shard.stream(host_name, hello.epoch, self.now)
+        self._forget_before(stream, hello.oldest)
+        self.batch.touched.add(stream)
+        self.batch.answers.add(stream)
+
+    def _decoded(self, kind: type[M], host_name: str, payload: bytes) -> M:
+        message = wire.decode(kind, payload)
+        if message.host != host_name:
+            raise WireError("spoof", f"the payload says {message.host[:63]!r}, the topic {host_name!r}")
+        wire.check_time(message.ts, self.now, 0.0)
+        if b"\\u0000" in payload:
+            raise WireError("type", "text holds a NUL character")
+        return message
+
+    def _forget_before(self, stream: Stream, oldest: int) -> None:
+        gaps = stream.forget_before(oldest, "no longer held by the agent")
+        if gaps:
+            self.batch.gaps += gaps
+            logs.event(log, "gap", logging.WARNING, host=stream.host.name, from_seq=gaps[0].from_seq, to_seq=gaps[-1].to_seq)
+
+    def _refuse(self, topic: bytes, route: tuple[str, str] | None, payload: bytes, error: WireError) -> None:
+        batch = self.batch
+        batch.refused[error.reason] = batch.refused.get(error.reason, 0) + 1
+        host_name = route[0] if route else ""
+        place = wire.identity(payload) if route and route[1] == "sample" and error.reason != "epochs" else None
+        epoch = seq = None
+        if place is not None:
+            try:
+                stream = self.shard.stream(host_name, place[0], self.now)
+            except WireError:
+                stream = None
+            if stream is not None:
+                batch.touched.add(stream)
+                if not stream.take(place[1]):
+                    return
+                epoch, seq = stream.epoch, place[1]
+        if seq is None and len(batch.rejects) >= MAX_ANONYMOUS_REJECTS:
+            return
+        batch.rejects.append(Reject(host_name, topic.decode(errors="replace"), error.reason, error.detail, payload, epoch, seq))
+
+
+def state_rows(batch: Batch, ids: dict[str, int]) -> list[HostState]:
+    """Rows of `host` for the states in a batch."""
+    return [HostState(ids[name], status.state, status.reason, status.ts, status.boot_id, status.version)
+            for name, status in batch.states.items()]

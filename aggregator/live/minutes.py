@@ -1,0 +1,153 @@
+"""The minutes still open, folded as frames come: min, max, sum and count of every metric per host, minute and layout.
+
+Within one layout every metric is in every sample, so one count per (host, minute, layout) serves all its metrics.
+Nothing here needs to survive a crash: after one, the open minutes are folded again from raw history.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregator.live.frame import Frame
+
+MINUTE = 60
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MinuteRow:
+    """One finished row of rollup_1m; arrays are in the order of the layout's keys."""
+
+    host_id: int
+    layout_id: int
+    count: int
+    low: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    high: NDArray[np.float32]
+
+
+class Minute:
+    """One open minute. Each (host, layout) owns a stretch of the flat arrays."""
+
+    def __init__(self, capacity: int = 4096) -> None:
+        self._pairs: dict[tuple[int, int], int] = {}
+        self._starts: list[int] = []
+        self._sizes: list[int] = []
+        self._used = 0
+        self._low = np.full(capacity, np.inf, np.float32)
+        self._high = np.full(capacity, -np.inf, np.float32)
+        self._sum = np.zeros(capacity)
+        self._counts = np.zeros(1024, np.int64)
+
+    def fold(self, frame: Frame, chosen: NDArray[np.int64]) -> None:
+        """Fold the samples `chosen` (indices into the frame) in."""
+        pairs = np.array([self._pair(frame.hosts[i].id, frame.layouts[i].id, len(frame.layouts[i].keys))
+                          for i in chosen], np.int64)
+        for wave in _waves(pairs):
+            self._fold_distinct(frame, chosen[wave], pairs[wave])
+
+    def host_ids(self) -> set[int]:
+        return {host_id for host_id, _ in self._pairs}
+
+    def rows(self) -> Iterator[MinuteRow]:
+        for (host_id, layout_id), pair in self._pairs.items():
+            part = slice(self._starts[pair], self._starts[pair] + self._sizes[pair])
+            count = int(self._counts[pair])
+            yield MinuteRow(host_id, layout_id, count, self._low[part],
+                            (self._sum[part] / count).astype(np.float32), self._high[part])
+
+    def _fold_distinct(self, frame: Frame, chosen: NDArray[np.int64], pairs: NDArray[np.int64]) -> None:
+        """Fold samples of pairs that differ, so that plain indexed assignment is right."""
+        sizes = frame.sizes[chosen]
+        within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        values = frame.values[np.repeat(frame.starts[chosen], sizes) + within]
+        at = np.repeat(np.array([self._starts[pair] for pair in pairs], np.int64), sizes) + within
+        # As real, like the stored samples, so that a rollup equals a recompute from raw.
+        real = values.astype(np.float32)
+        self._low[at] = np.minimum(self._low[at], real)
+        self._high[at] = np.maximum(self._high[at], real)
+        self._sum[at] += real
+        self._counts[pairs] += 1
+
+    def _pair(self, host_id: int, layout_id: int, size: int) -> int:
+        pair = self._pairs.get((host_id, layout_id))
+        if pair is None:
+            pair = self._pairs[host_id, layout_id] = len(self._starts)
+            self._starts.append(self._used)
+            self._sizes.append(size)
+            self._used += size
+            self._grow()
+        return pair
+
+    def _grow(self) -> None:
+        if self._used > len(self._sum):
+            more = max(self._used - len(self._sum), len(self._sum) // 2)
+            self._low = np.concatenate([self._low, np.full(more, np.inf, np.float32)])
+            self._high = np.concatenate([self._high, np.full(more, -np.inf, np.float32)])
+            self._sum = np.concatenate([self._sum, np.zeros(more)])
+        if len(self._starts) > len(self._counts):
+            self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
+
+
+def _waves(pairs: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Indices of `pairs`, split so that no part holds the same pair twice."""
+    order = np.argsort(pairs, kind="stable")
+    ordered = pairs[order]
+    first = np.concatenate([[True], ordered[1:] != ordered[:-1]]) if len(ordered) else np.empty(0, bool)
+    begin = np.flatnonzero(first)
+    nth = np.arange(len(ordered)) - np.repeat(begin, np.diff(np.append(begin, len(ordered))))
+    for wave in range(int(nth.max(initial=-1)) + 1):
+        yield order[nth == wave]
+
+
+def late(frame: Frame, closed_to: int) -> dict[tuple[int, int], tuple[int, int]]:
+    """Samples that come after their minute was closed: (host id, hour start) → (first minute, end of the last)."""
+    starts = _minutes(frame)
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    for i in np.flatnonzero(starts < closed_to).tolist():
+        start = int(starts[i])
+        key = frame.hosts[i].id, start - start % 3600
+        first, last = found.get(key, (start, start + MINUTE))
+        found[key] = min(first, start), max(last, start + MINUTE)
+    return found
+
+
+def _minutes(frame: Frame) -> NDArray[np.int64]:
+    return (frame.times // MINUTE).astype(np.int64) * MINUTE
+
+
+class OpenMinutes:
+    """All open minutes, by their start (Unix s). What belongs before `closed_to` is late and repaired from raw."""
+
+    def __init__(self, closed_to: int) -> None:
+        self.closed_to = closed_to
+        self._open: dict[int, Minute] = {}
+
+    def fold(self, frame: Frame) -> None:
+        """Fold a committed frame in, all but its late samples."""
+        starts = _minutes(frame)
+        for start in np.unique(starts).tolist():
+            if start < self.closed_to:
+                continue
+            chosen = np.flatnonzero(starts == start)
+            if start not in self._open:
+                self._open[start] = Minute()
+            self._open[start].fold(frame, chosen)
+
+    def ready(self, now: float, grace: float) -> list[int]:
+        """Starts of open minutes that ended at least `grace` seconds before `now`."""
+        return sorted(start for start in self._open if start + MINUTE + grace <= now)
+
+    def rows(self, start: int) -> Iterator[MinuteRow]:
+        """The finished rows of one open minute."""
+        return self._open[start].rows()
+
+    def host_ids(self, start: int) -> set[int]:
+        return self._open[start].host_ids()
+
+    def close(self, up_to: int) -> None:
+        """Forget the minutes before `up_to`; what comes for them from now on is late."""
+        self.closed_to = max(self.closed_to, up_to)
+        for start in [start for start in self._open if start < self.closed_to]:
+            del self._open[start]

@@ -1,0 +1,58 @@
+"""The in-memory state of one slot, made at its takeover and thrown away when the slot is lost."""
+
+import dataclasses
+
+from aggregator.analysis import health
+from aggregator.live.frame import FIGURES
+from aggregator.live.hosts import Host, Hosts, Stream, epoch_text, signed_epoch
+from aggregator.live.layouts import Columns, Layouts
+from aggregator.live.minutes import MINUTE, OpenMinutes
+from shared import wire
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Shard:
+    """Hosts, layouts and open minutes of a slot. `oldest_ts`: raw history before it is refused (retention)."""
+
+    hosts: Hosts
+    layouts: Layouts
+    minutes: OpenMinutes
+    inputs: Columns
+    figures: Columns
+    profile: health.Profile = health.DEFAULT_PROFILE
+    oldest_ts: float = 0.0
+    active_hosts: set[int] = dataclasses.field(default_factory=set)
+
+    def stream(self, host_name: str, epoch: str, now: float) -> Stream:
+        """The stream of (host, epoch), made when new. Raises WireError for a malformed epoch and for too many new ones."""
+        host = self.hosts.get(host_name)
+        stream = None if host is None else host.streams.get(epoch)
+        if stream is not None:
+            return stream
+        wire.check_epoch(epoch)
+        host = host or self.hosts.add(host_name)
+        if not host.new_epochs.take(now):
+            raise wire.WireError("epochs")
+        stream = host.streams[epoch] = Stream(host, signed_epoch(epoch))
+        return stream
+
+    def restore(self, host: Host, epoch: int, contiguous: int, ahead: list[int]) -> None:
+        """Put a checkpointed stream back."""
+        host.streams[epoch_text(epoch)] = Stream(host, epoch, contiguous, set(ahead))
+
+    def restore_range(self, host: Host, epoch: int, from_seq: int, to_seq: int) -> None:
+        """Note seqs found in the tables after the last checkpoint."""
+        text = epoch_text(epoch)
+        stream = host.streams.get(text)
+        if stream is None:
+            stream = host.streams[text] = Stream(host, epoch)
+        stream.take_range(from_seq, to_seq)
+
+
+def new_shard(closed_to: float) -> Shard:
+    """An empty shard; minutes before `closed_to` (Unix s, rounded up to a minute) are closed."""
+    layouts = Layouts()
+    return Shard(Hosts(), layouts, OpenMinutes(-int(-closed_to // MINUTE) * MINUTE), Columns(health.INPUTS, layouts),
+                 Columns(FIGURES, layouts))
+
+

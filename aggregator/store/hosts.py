@@ -1,0 +1,92 @@
+"""Hosts: making them, what a glance needs of them, their state, inventory and snapshots."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from aggregator.store.samples import Cursor
+from aggregator.store.slots import Lease
+from shared.database import Connection
+from shared.names import partition
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostNow:
+    """The newest figures of a host; None where absent."""
+
+    host_id: int
+    ts: float
+    received_at: float
+    interval: float
+    score: float | None
+    cpu: float | None
+    memory: float | None
+    disk: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HostState:
+    """What an agent (or its last will) said of itself."""
+
+    host_id: int
+    state: str
+    reason: str
+    at: float
+    boot_id: str
+    version: str
+
+
+def ensure(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    """Ids of hosts by name, made where new."""
+    rows = connection.execute(
+        """INSERT INTO host (name, partition) SELECT * FROM unnest(%s::text[], %s::smallint[])
+           ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING name, id""",
+        [list(names), [int(partition(name)) for name in names]])
+    return {name: host_id for name, host_id in rows}  # noqa: C416 (a cursor of pairs, not a mapping)
+
+
+def fetch_slot(connection: Connection,
+               lease: Lease) -> Iterator[tuple[int, str, float | None, float | None, float | None]]:
+    """(id, name, newest ts, received at, interval) of every host of a slot."""
+    return iter(connection.execute(
+        """SELECT h.id, h.name, extract(epoch FROM n.ts)::float8, extract(epoch FROM n.received_at)::float8, n.interval
+           FROM host h LEFT JOIN host_now n ON n.host_id = h.id WHERE h.partition %% %s = %s ORDER BY h.id""",
+        [lease.slots, lease.slot]))
+
+
+def write_now(cursor: Cursor, rows: Sequence[HostNow]) -> None:
+    """Carry newest figures forward; never back."""
+    cursor.execute(
+        """INSERT INTO host_now (host_id, ts, received_at, interval, score, cpu, memory, disk)
+           SELECT h, to_timestamp(t), to_timestamp(r), i, s, c, m, d FROM unnest(%s::int[], %s::float8[], %s::float8[],
+             %s::real[], %s::real[], %s::real[], %s::real[], %s::real[]) AS n (h, t, r, i, s, c, m, d)
+           ON CONFLICT (host_id) DO UPDATE SET ts = excluded.ts, received_at = excluded.received_at,
+             interval = excluded.interval, score = excluded.score, cpu = excluded.cpu, memory = excluded.memory,
+             disk = excluded.disk WHERE host_now.ts <= excluded.ts""",
+        [[getattr(row, field.name) for row in rows] for field in dataclasses.fields(HostNow)])
+
+
+def write_states(cursor: Cursor, states: Sequence[HostState]) -> None:
+    for state in states:
+        cursor.execute(
+            """UPDATE host SET state = %s, state_reason = %s, state_at = to_timestamp(%s), boot_id = %s,
+                 agent_version = %s WHERE id = %s""",
+            [state.state, state.reason, state.at, state.boot_id, state.version, state.host_id])
+
+
+def write_inventory(cursor: Cursor, host_id: int, ts: float, inventory: bytes, labels: bytes) -> None:
+    cursor.execute("UPDATE host SET inventory = %s::jsonb, inventory_at = to_timestamp(%s), labels = %s::jsonb WHERE id = %s",
+                   [inventory.decode(), ts, labels.decode(), host_id])
+
+
+def write_snapshot(cursor: Cursor, host_id: int, kind: str, ts: float, payload: bytes) -> None:
+    cursor.execute(
+        """INSERT INTO snapshot (host_id, kind, ts, payload) VALUES (%s, %s, to_timestamp(%s), %s::jsonb)
+           ON CONFLICT (host_id, kind) DO UPDATE SET ts = excluded.ts, payload = excluded.payload
+           WHERE snapshot.ts <= excluded.ts""", [host_id, kind, ts, payload.decode()])
+
+
+def fetch_profile(connection: Connection, name: str) -> dict[str, Any] | None:
+    """A stored health profile as it is; None where there is none."""
+    row = connection.execute("SELECT profile FROM health_profile WHERE name = %s", [name]).fetchone()
+    return None if row is None else row[0]

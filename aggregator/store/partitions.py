@@ -1,0 +1,86 @@
+"""Partitions of the history tables: made ahead, dropped by retention. Nothing falls into a default partition."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+
+from shared.database import Connection
+
+DAYS_AHEAD = 2
+_UNITS = {"sample": "day", "rollup_1m": "day", "rollup_1h": "month", "rollup_1d": "year"}
+POLICIES = {"sample": "raw", "rollup_1m": "rollup_1m", "rollup_1h": "rollup_1h", "rollup_1d": "rollup_1d"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition: rows with `since` ≤ ts < `until`."""
+
+    table: str
+    since: datetime
+    until: datetime
+
+    @property
+    def name(self) -> str:
+        form = {"day": "%Y%m%d", "month": "%Y%m", "year": "%Y"}[_UNITS[self.table]]
+        return f"{self.table}_{self.since.strftime(form)}"
+
+
+def covering(table: str, since: datetime, until: datetime) -> Iterator[Partition]:
+    """The partitions of `table` that hold [since, until]. Pure."""
+    start = _floor(since.astimezone(UTC), _UNITS[table])
+    while start <= until:
+        end = _floor(start + timedelta(days={"day": 1, "month": 32, "year": 367}[_UNITS[table]]), _UNITS[table])
+        yield Partition(table, start, end)
+        start = end
+
+
+def ensure(connection: Connection, since: datetime, until: datetime) -> list[str]:
+    """Make every missing partition that holds [since, until], of every history table; the names of those made."""
+    have = _existing(connection)
+    made = []
+    for table in _UNITS:
+        for part in covering(table, since, until):
+            if part.name not in have:
+                connection.execute(
+                    f"CREATE TABLE IF NOT EXISTS {part.name} PARTITION OF {table} "
+                    f"FOR VALUES FROM ('{part.since.isoformat()}') TO ('{part.until.isoformat()}') "
+                    f"WITH (toast_tuple_target = 8160)")
+                made.append(part.name)
+    return made
+
+
+def drop_old(connection: Connection, keep_days: Mapping[str, int], now: datetime) -> list[str]:
+    """Drop the partitions that lie wholly before what their retention policy keeps; the names of those dropped."""
+    dropped = []
+    for name, (table, until) in _existing(connection).items():
+        if until <= now - timedelta(days=keep_days[POLICIES[table]]):
+            with connection.transaction():
+                connection.execute("SET LOCAL lock_timeout = '2s'")
+                connection.execute(f"DROP TABLE {name}")
+            dropped.append(name)
+    return dropped
+
+
+def fetch_policies(connection: Connection) -> dict[str, int]:
+    """Days to keep, by policy name."""
+    return dict(connection.execute("SELECT name, keep_days FROM retention_policy").fetchall())
+
+
+def delete_old(connection: Connection, keep_days: Mapping[str, int]) -> None:
+    """Retention of the tables that are not partitioned."""
+    connection.execute("DELETE FROM reject WHERE received_at < now() - make_interval(days => %s)", [keep_days["reject"]])
+    connection.execute("DELETE FROM gap WHERE noticed_at < now() - make_interval(days => %s)", [keep_days["gap"]])
+
+
+def _existing(connection: Connection) -> dict[str, tuple[str, datetime]]:
+    """Partition name → (its table, end of its range)."""
+    rows = connection.execute(
+        """SELECT c.relname, p.relname, (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''([^'']+)'''))[1]::timestamptz
+           FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+           WHERE p.relname = ANY (%s) AND c.relkind = 'r'""", [list(_UNITS)])
+    return {name: (table, until) for name, table, until in rows}
+
+
+def _floor(at: datetime, unit: str) -> datetime:
+    day = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return day if unit == "day" else day.replace(day=1) if unit == "month" else day.replace(month=1, day=1)

@@ -1,0 +1,175 @@
+"""Rollups: writing closed minutes, and making hours and days again from the level below.
+
+One mechanism serves late data, hours that end, and what a crash left undone: a row in `rollup_due` names a host and an
+hour; `remake` folds what is named there anew and replaces the rows, in one transaction.
+"""
+
+import dataclasses
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregator.analysis.rollup import Buckets, fold, fold_samples
+from aggregator.store import binary
+from aggregator.store.samples import Cursor
+from aggregator.store.slots import Lease
+
+Span = tuple[int, int]
+"""First minute and end of the last (Unix s)."""
+
+Reals = NDArray[np.float32]
+MinuteRow = tuple[int, int, int, Reals, Reals, Reals]
+"""host_id, layout_id, count, min, mean, max."""
+
+_RAW_HEAD = struct.Struct(">hiiiqi")      # fields; layout_id; ts; size of the array
+_FOLD_HEAD = struct.Struct(">hiiiqiii")   # fields; layout_id; ts; count; size of the first array
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Due:
+    """One host's hour to be made again; `raw` are the minutes to fold from raw history first."""
+
+    host_id: int
+    hour: datetime
+    raw_from: datetime | None
+    raw_to: datetime | None
+
+
+def write_minute(cursor: Cursor, start: int, rows: Iterable[MinuteRow]) -> None:
+    """COPY the rows of the minute that began at `start` (Unix s)."""
+    with cursor.copy("COPY rollup_1m (host_id, layout_id, ts, count, min, mean, max) FROM STDIN (FORMAT BINARY)") as copy:
+        copy.write(binary.HEADER)
+        for host_id, layout_id, count, *arrays in rows:
+            copy.write(binary.rollup_row(host_id, layout_id, start, count, arrays))
+        copy.write(binary.TRAILER)
+
+
+def write_closed_to(cursor: Cursor, lease: Lease, closed_to: int) -> None:
+    cursor.execute("UPDATE slot SET rolled_up_to = to_timestamp(%s) WHERE slot = %s", [closed_to, lease.slot])
+
+
+def write_due(cursor: Cursor, late: Mapping[tuple[int, int], Span], due_at: float) -> None:
+    """Note late minutes: (host_id, hour start) → the span of minutes to fold again from raw."""
+    keys = sorted(late)
+    cursor.execute(
+        """INSERT INTO rollup_due (host_id, hour, raw_from, raw_to, due_at)
+           SELECT h, to_timestamp(o), to_timestamp(f), to_timestamp(t), to_timestamp(%s)
+           FROM unnest(%s::int[], %s::float8[], %s::float8[], %s::float8[]) AS n (h, o, f, t)
+           ON CONFLICT (host_id, hour) DO UPDATE SET raw_from = least(rollup_due.raw_from, excluded.raw_from),
+             raw_to = greatest(rollup_due.raw_to, excluded.raw_to)""",
+        [due_at, [host for host, _ in keys], [hour for _, hour in keys], [late[key][0] for key in keys],
+         [late[key][1] for key in keys]])
+
+
+def write_hours_due(cursor: Cursor, host_ids: Sequence[int], hours: Sequence[int], due_at: float) -> None:
+    """Note hours (Unix s) that have ended, spread over five minutes so that they do not all come at once."""
+    cursor.execute(
+        """INSERT INTO rollup_due (host_id, hour, due_at)
+           SELECT h, to_timestamp(o), to_timestamp(%s + h %% 300) FROM unnest(%s::int[]) AS n (h),
+             unnest(%s::float8[]) AS m (o) ON CONFLICT DO NOTHING""", [due_at, list(host_ids), list(hours)])
+
+
+def write_due_since(cursor: Cursor, lease: Lease, closed_to: int) -> None:
+    """After a takeover: everything stored but not rolled up before `closed_to` is due, and so is each hour it ended."""
+    cursor.execute(
+        """INSERT INTO rollup_due (host_id, hour, raw_from, raw_to, due_at)
+           SELECT s.host_id, date_trunc('hour', s.ts), min(date_trunc('minute', s.ts)),
+             max(date_trunc('minute', s.ts)) + interval '1 minute', now()
+           FROM sample s JOIN host h ON h.id = s.host_id
+           WHERE s.received_at >= %(from)s - interval '6 minutes' AND s.ts >= %(from)s AND s.ts < to_timestamp(%(to)s)
+             AND h.partition %% %(slots)s = %(slot)s
+           GROUP BY 1, 2
+           ON CONFLICT (host_id, hour) DO UPDATE SET raw_from = least(rollup_due.raw_from, excluded.raw_from),
+             raw_to = greatest(rollup_due.raw_to, excluded.raw_to)""",
+        {"from": lease.rolled_up_to, "to": closed_to, "slots": lease.slots, "slot": lease.slot})
+    ended = lease.rolled_up_to.replace(minute=0, second=0, microsecond=0)
+    while ended.timestamp() + 3600 <= closed_to and ended > lease.rolled_up_to - timedelta(days=2):
+        cursor.execute(
+            """INSERT INTO rollup_due (host_id, hour, due_at)
+               SELECT h.id, %s, now() + make_interval(secs => h.id %% 60) FROM host h JOIN host_now n ON n.host_id = h.id
+               WHERE h.partition %% %s = %s AND n.ts >= %s - interval '1 day' ON CONFLICT DO NOTHING""",
+            [ended, lease.slots, lease.slot, ended])
+        if closed_to - ended.timestamp() > 2 * 86_400:
+            break
+        ended += timedelta(hours=1)
+
+
+def fetch_due(cursor: Cursor, lease: Lease, limit: int) -> list[Due]:
+    """Up to `limit` hours whose time has come and that are all closed, oldest first."""
+    rows = cursor.execute(
+        """SELECT d.host_id, d.hour, d.raw_from, d.raw_to FROM rollup_due d JOIN host h ON h.id = d.host_id
+           WHERE d.due_at <= now() AND h.partition %% %s = %s ORDER BY d.due_at LIMIT %s""",
+        [lease.slots, lease.slot, limit]).fetchall()
+    return [Due(*row) for row in rows]
+
+
+def remake(cursor: Cursor, due: Due, closed_to: datetime) -> None:
+    """Make the rollups of one host's hour again, as far as its minutes are closed, and the day's if the day has ended."""
+    if due.raw_from is not None and due.raw_to is not None:
+        _remake_minutes(cursor, due.host_id, due.raw_from, min(due.raw_to, closed_to))
+    hour_end = due.hour + timedelta(hours=1)
+    if hour_end <= closed_to:
+        _remake_level(cursor, due.host_id, "rollup_1m", "rollup_1h", due.hour, hour_end, 3600)
+    day = due.hour.astimezone(UTC).replace(hour=0)
+    if day + timedelta(days=1) <= closed_to:
+        _remake_level(cursor, due.host_id, "rollup_1h", "rollup_1d", day, day + timedelta(days=1), 86_400)
+    cursor.execute("DELETE FROM rollup_due WHERE host_id = %s AND hour = %s", [due.host_id, due.hour])
+
+
+def _remake_minutes(cursor: Cursor, host_id: int, since: datetime, until: datetime) -> None:
+    rows = _copy_out(cursor, """SELECT layout_id, ts, values FROM sample
+                                WHERE host_id = %s AND ts >= %s AND ts < %s""", [host_id, since, until])
+    made = []
+    for layout_id, group in _by_layout(rows).items():
+        times = np.array([binary.unix_seconds(_RAW_HEAD.unpack_from(row)[4]) for row in group])
+        values = binary.read_real_arrays(group, _RAW_HEAD.size - 4, 1)[:, 0]
+        made.append((layout_id, fold_samples(times, values, 60)))
+    _replace(cursor, "rollup_1m", host_id, since, until, made)
+
+
+def _remake_level(cursor: Cursor, host_id: int, source: str, target: str, since: datetime, until: datetime,
+                  step: int) -> None:
+    rows = _copy_out(cursor, f"""SELECT layout_id, ts, count, min, mean, max FROM {source}
+                                 WHERE host_id = %s AND ts >= %s AND ts < %s""", [host_id, since, until])  # noqa: S608 (fixed names)
+    made = []
+    for layout_id, group in _by_layout(rows).items():
+        heads = [_FOLD_HEAD.unpack_from(row) for row in group]
+        times = np.array([binary.unix_seconds(head[4]) for head in heads])
+        arrays = binary.read_real_arrays(group, _FOLD_HEAD.size - 4, 3)
+        counts: NDArray[np.int64] = np.array([head[6] for head in heads])
+        made.append((layout_id, fold(times, counts, arrays[:, 0], arrays[:, 1], arrays[:, 2], step)))
+    _replace(cursor, target, host_id, since, until, made)
+
+
+def _replace(cursor: Cursor, table: str, host_id: int, since: datetime, until: datetime,
+             made: Sequence[tuple[int, Buckets]]) -> None:
+    cursor.execute(f"DELETE FROM {table} WHERE host_id = %s AND ts >= %s AND ts < %s", [host_id, since, until])  # noqa: S608 (fixed names)
+    if not made:
+        return
+    with cursor.copy(f"COPY {table} (host_id, layout_id, ts, count, min, mean, max) FROM STDIN (FORMAT BINARY)") as copy:
+        copy.write(binary.HEADER)
+        for layout_id, buckets in made:
+            for i, start in enumerate(buckets.starts.tolist()):
+                copy.write(binary.rollup_row(host_id, layout_id, start, int(buckets.counts[i]),
+                                             (buckets.low[i], buckets.mean[i], buckets.high[i])))
+        copy.write(binary.TRAILER)
+
+
+def _copy_out(cursor: Cursor, query: str, parameters: Sequence[Any]) -> list[bytes]:
+    """The rows of a query in binary COPY format, each without the stream's header and trailer."""
+    with cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)", parameters) as copy:
+        rows = [bytes(block) for block in copy]
+    if rows:
+        rows[0] = rows[0][len(binary.HEADER):]
+    return [row for row in rows if row not in (b"", binary.TRAILER)]
+
+
+def _by_layout(rows: Iterable[bytes]) -> dict[int, list[bytes]]:
+    groups: dict[int, list[bytes]] = {}
+    for row in rows:
+        groups.setdefault(int.from_bytes(row[6:10], "big"), []).append(row)
+    return groups

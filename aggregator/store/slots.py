@@ -1,0 +1,65 @@
+"""Slots: leases on shares of the hosts. One owner at a time; what an owner writes is fenced by the lease's epoch."""
+
+import dataclasses
+from datetime import datetime
+
+from aggregator.store.samples import Cursor
+from shared.database import Connection
+
+LEASE_SECONDS = 10
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lease:
+    """A slot held: `epoch` fences its writes; `checkpoint_at` and `rolled_up_to` say from where to read on."""
+
+    slot: int
+    slots: int
+    owner: str
+    epoch: int
+    checkpoint_at: datetime
+    rolled_up_to: datetime
+
+
+class LeaseLostError(Exception):
+    """Another process has taken the slot over; nothing more may be written for it."""
+
+
+def acquire(connection: Connection, owner: str, slots: int) -> Lease | None:
+    """Take a free or expired slot; None while all are held.
+
+    `owner` is also the application name of the owner's connection: what a stopped former owner still holds open, locks
+    included, is ended first.
+    """
+    connection.execute("INSERT INTO slot (slot) SELECT generate_series(0, %s - 1) ON CONFLICT DO NOTHING", [slots])
+    connection.execute(
+        """SELECT pg_terminate_backend(a.pid) FROM slot s JOIN pg_stat_activity a ON a.application_name = s.owner
+           WHERE s.slot < %s AND s.expires_at < now() AND s.owner NOT IN ('', %s)""", [slots, owner])
+    row = connection.execute(
+        """UPDATE slot SET owner = %s, epoch = epoch + 1, expires_at = now() + make_interval(secs => %s)
+           WHERE slot = (SELECT slot FROM slot WHERE slot < %s AND expires_at < now()
+                         ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED)
+           RETURNING slot, epoch, checkpoint_at, rolled_up_to""", [owner, LEASE_SECONDS, slots]).fetchone()
+    return None if row is None else Lease(row[0], slots, owner, row[1], row[2], row[3])
+
+
+def renew(connection: Connection, lease: Lease) -> None:
+    """Hold the slot for another LEASE_SECONDS. Raises LeaseLostError."""
+    renewed = connection.execute(
+        "UPDATE slot SET expires_at = now() + make_interval(secs => %s) WHERE slot = %s AND epoch = %s",
+        [LEASE_SECONDS, lease.slot, lease.epoch])
+    if renewed.rowcount != 1:
+        raise LeaseLostError
+
+
+def release(connection: Connection, lease: Lease) -> None:
+    """Give the slot back at a clean stop, so that a standby need not wait."""
+    connection.execute("UPDATE slot SET expires_at = now() - interval '1 second' WHERE slot = %s AND epoch = %s",
+                       [lease.slot, lease.epoch])
+
+
+def fence(cursor: Cursor, lease: Lease) -> None:
+    """First statement of every writing transaction: holds the lease's row until its end. Raises LeaseLostError."""
+    if cursor.execute("SELECT 1 FROM slot WHERE slot = %s AND epoch = %s FOR SHARE",
+                      [lease.slot, lease.epoch]).fetchone() is None:
+        raise LeaseLostError
