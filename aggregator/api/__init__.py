@@ -1,1 +1,12 @@
-"""TODO."""
+"""`drumbeat api`: REST over the store.
+
+* `command`      settings, the socket, the server
+* `application`  the FastAPI application
+* `backend`      the engine, the reader of history, short-lived caches, readiness
+* `security`     bearer tokens and scopes
+* `problems`     every error as problem+json
+* `formats`      JSON, CSV and NDJSON
+* `parameters`   query parameters that several routes share
+* `models`       answers as OpenAPI shows them
+* `routes`       the routes, one module a subject
+"""

@@ -1,6 +1,7 @@
 """The fleet at a glance: hosts with their state and main figures, listed by filter, order and cursor."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -65,6 +66,10 @@ class Filter:
     part: str = ""
 
 
+class PositionError(Exception):
+    """A position is none of this list."""
+
+
 class Position(NamedTuple):
     """Where a page ended: the sort key as text, and the name."""
 
@@ -74,11 +79,16 @@ class Position(NamedTuple):
 
 def fetch_page(engine: Engine, asked: Filter, now: datetime, *, sort: str = "name", descending: bool = False,
                limit: int = 100, after: Position | None = None) -> tuple[list[Host], Position | None]:
-    """One page of hosts, and where the next begins (None: there is no more). Hosts without the figure come last."""
+    """One page of hosts, and where the next begins (None: there is no more). Hosts without the figure come last.
+
+    Raises PositionError.
+    """
     kind, absent = ("text", "''") if sort == "name" else ("float8", f"'{'-' if descending else ''}Infinity'")
     key = "''" if sort == "name" else f"coalesce({SORTS[sort]}::float8, {absent})"
     where, parameters = _where(asked)
     if after is not None:
+        if sort != "name" and not _is_number(after.key):
+            raise PositionError
         beyond, name_beyond = ("<", ">") if descending and sort != "name" else (">", ">")
         if sort == "name" and descending:
             name_beyond = "<"
@@ -130,6 +140,13 @@ def delete(engine: Engine, name: str) -> bool:
             connection.execute(text(f"DELETE FROM {table} WHERE host_id = :host"), {"host": host})  # noqa: S608 (constants)
         connection.execute(text("DELETE FROM host WHERE id = :host"), {"host": host})
     return True
+
+
+def _is_number(text_: str) -> bool:
+    try:
+        return not math.isnan(float(text_))
+    except ValueError:
+        return False
 
 
 def _where(asked: Filter) -> tuple[list[str], dict[str, Any]]:

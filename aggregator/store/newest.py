@@ -27,10 +27,10 @@ class Newest:
         return dict(zip(self.keys, self.values, strict=True))
 
 
-_COLUMNS = "host_id, ts, received_at, layout_id, values"
+_COLUMNS = "host_id, ts, received_at, layout_id, CAST(values AS float8[]) AS values"
 
 # Where host_now knows the newest time (it lags by seconds), only the newest partition need be opened.
-_OF_MANY = """SELECT s.host_id, s.ts, s.received_at, s.layout_id, s.values
+_OF_MANY = """SELECT s.host_id, s.ts, s.received_at, s.layout_id, CAST(s.values AS float8[]) AS values
   FROM host_now n JOIN LATERAL (
     SELECT * FROM sample WHERE host_id = n.host_id AND ts >= n.ts - interval '1 minute' ORDER BY ts DESC LIMIT 1
   ) s ON true

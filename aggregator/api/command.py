@@ -1,0 +1,83 @@
+"""`drumbeat api`: REST over what ingest has stored. Stateless; run as many as you like."""
+
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from shared import logs
+from shared.database import DatabaseUrlError, read_url
+from shared.settings import SettingsError, load
+
+log = logs.get("api")
+
+
+class ApiSettings(Struct, frozen=True, kw_only=True):
+    """Settings of `drumbeat api`."""
+
+    database_url: Annotated[str, Meta(description="Postgres, as postgresql://user:password@host:5432/name")]
+    listen: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(description="TCP port to listen on, 0 for any free one", ge=0, le=65535)] = 8480
+    root_path: Annotated[str, Meta(description="path below which a reverse proxy shows the API, like /drumbeat")] = ""
+    cors_origins: Annotated[tuple[str, ...], Meta(
+        description="origins whose pages may call the API from a browser, like https://wall.example; none by default")] = ()
+    bootstrap_token: Annotated[str, Meta(
+        description="token with scope admin that must exist, at least 20 characters; it is named `bootstrap`")] = ""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(
+        description="least level that is logged: debug, info, warning or error")] = "info"
+    log_format: Annotated[Literal["text", "json"], Meta(description="form of the logs: text or json")] = "text"
+
+
+def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Serve until SIGTERM or Ctrl-C; 0 after a clean stop, 1 where the address cannot be had."""
+    settings = load(ApiSettings, "api", argv, environ, description="Serve REST.")
+    _check(settings)
+    logs.configure(settings.log_level, settings.log_format)
+    try:
+        listening = _open_socket(settings.listen, settings.port)
+    except OSError as error:
+        logs.event(log, "cannot listen", 40, address=f"{settings.listen}:{settings.port}", error=error.strerror,
+                   mend="choose another with --port, or stop what holds it")
+        return 1
+    _serve(settings, listening)
+    return 0
+
+
+def _check(settings: ApiSettings) -> None:
+    try:
+        read_url(settings.database_url)
+    except DatabaseUrlError as error:
+        raise SettingsError(f"--database-url: {error}") from None
+    if settings.root_path and not settings.root_path.startswith("/"):
+        raise SettingsError("--root-path: must begin with /, like /drumbeat")
+    if settings.bootstrap_token and len(settings.bootstrap_token) < 20:
+        raise SettingsError("--bootstrap-token: too short; at least 20 characters, best from `drumbeat token create`")
+    if "*" in settings.cors_origins:
+        raise SettingsError("--cors-origins: * is not allowed; name each origin, like https://wall.example")
+
+
+def _open_socket(listen: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
+    opened = socket.socket(family)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        opened.bind((listen, port))
+    except OSError:
+        opened.close()
+        raise
+    return opened
+
+
+def _serve(settings: ApiSettings, listening: socket.socket) -> None:
+    import uvicorn
+
+    from aggregator.api import application
+    from aggregator.api.backend import Backend
+
+    backend = Backend(settings.database_url, bootstrap_token=settings.bootstrap_token)
+    app = application.build(backend, root_path=settings.root_path, cors_origins=settings.cors_origins)
+    logs.event(log, "api listens", address=f"{settings.listen}:{listening.getsockname()[1]}")
+    uvicorn.Server(uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30, proxy_headers=False,
+        timeout_graceful_shutdown=5, lifespan="on")).run(sockets=[listening])

@@ -1,0 +1,12 @@
+"""The routes, one module a subject; each has a `router`.
+
+* `hosts`           hosts: list, one, delete, inventory, latest, containers, processes, sensors, gaps
+* `history`         metrics and health over time, of one host and of many
+* `health`          health now: of a host, of the fleet, and what to do about it
+* `fleet`           latest figures and containers of every host
+* `words`           the catalogue of metrics and the schemas of the payloads
+* `data`            drumbeat's own data: storage, statistics, rejects
+* `administration`  retention policies, health profiles, tokens
+* `exposition`      Prometheus
+* `probes`          /livez, /readyz, and what the API is
+"""

@@ -1,0 +1,69 @@
+"""Prometheus exposition of the newest values of every host."""
+
+from collections.abc import Iterable, Sequence
+
+from fastapi import APIRouter, Response
+
+from aggregator.api import parameters
+from aggregator.api.backend import Ready
+from aggregator.api.parameters import Hosts, Metrics
+from aggregator.api.security import Reader
+from aggregator.store import fleet, newest
+from shared import catalogue
+from shared.names import split_metric
+
+router = APIRouter(tags=["prometheus"])
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LIVE = ("online", "draining")
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"example": (
+    '# TYPE drumbeat_cpu_percent gauge\ndrumbeat_cpu_percent{host="web-1"} 12.5\n')}}}})
+def expose(backend: Ready, _: Reader, host: Hosts = [],  # noqa: B006 (FastAPI copies it)
+           metric: Metrics = []) -> Response:  # noqa: B006
+    """Newest values of all hosts that are online, for Prometheus: `drumbeat_` and the metric's name, with `_` for dots.
+
+    `drumbeat_host_up` tells for every host whether it is online. Filter by `metric` (a name or a pattern) and `host`.
+    """
+    hosts = fleet.fetch_all(backend.engine, fleet.Filter(names=tuple(host)), backend.now())
+    live = {one.id: one.name for one in hosts if one.state in LIVE}
+    samples = newest.fetch_many(backend.engine, backend.layouts, list(live), backend.now())
+    fits = parameters.matcher(metric or ["*"])
+    heads: dict[int, list[tuple[int, str, str]]] = {}
+    families: dict[str, list[str]] = {"host_up": [
+        f'drumbeat_host_up{{host="{one.name}"}} {int(one.state in LIVE)}\n' for one in hosts]}
+    for number, sample in samples.items():
+        if (head := heads.get(sample.layout_id)) is None:
+            head = heads[sample.layout_id] = _heads(sample.keys, fits.fullmatch)
+        end, values = f'host="{live[number]}"}} ', sample.values
+        for position, family, start in head:
+            families.setdefault(family, []).append(f"{start}{end}{values[position]!r}\n")
+    return Response("".join(_text(families)), media_type=CONTENT_TYPE)
+
+
+def _heads(keys: Sequence[str], fits: object) -> list[tuple[int, str, str]]:
+    """(position, family, beginning of the line up to the host) of every metric of a layout that is wanted."""
+    found = []
+    for position, key in enumerate(keys):
+        split = split_metric(key)
+        if split is not None and callable(fits) and fits(key):
+            family = split[0].replace(".", "_")
+            labels = "".join(f'{name}="{_escaped(value)}",' for name, value in split[1].items() if name != "host")
+            found.append((position, family, f"drumbeat_{family}{{{labels}"))
+    return found
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _text(families: dict[str, list[str]]) -> Iterable[str]:
+    helps: dict[str, str] = {"host_up": "1 while the host is online"}
+    for known in reversed((*catalogue.CORE, *catalogue.INSTANCE, *catalogue.DERIVED)):
+        helps[known.name.replace(".", "_")] = f"{known.help} ({known.unit})"
+    for family in sorted(families):
+        if family in helps:
+            yield f"# HELP drumbeat_{family} {helps[family]}\n"
+        yield f"# TYPE drumbeat_{family} gauge\n"
+        yield from families[family]

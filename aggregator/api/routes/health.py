@@ -1,0 +1,91 @@
+"""Health now: of a host, of the fleet, and what to do about it. Scores are stored; reasons are worked out from the metrics."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query, Response
+
+from aggregator.analysis import health, liveness
+from aggregator.api import formats, models
+from aggregator.api.backend import Backend, Ready
+from aggregator.api.formats import Wanted
+from aggregator.api.parameters import ChosenHosts, HostName, Limit, Word, existing
+from aggregator.api.problems import not_found
+from aggregator.api.security import Reader
+from aggregator.store import fleet, newest
+from shared import wire
+
+router = APIRouter(prefix="/api/v1", tags=["health"])
+
+STATUSES = ("healthy", "degraded", "warning", "critical", "unknown")
+FRESH = timedelta(days=1)
+
+
+@router.get("/hosts/{host}/health", response_model=models.HealthModel)
+def read_health(backend: Ready, _: Reader, host: HostName) -> Response:
+    """Score, status and components of the newest sample, with a reason for every lost point and what to do about it."""
+    sample = newest.fetch(backend.engine, backend.layouts, existing(backend, host))
+    if sample is None:
+        raise not_found("sample yet of host", host)
+    found = _assessed(backend, host, sample)
+    if found is None:
+        return formats.json_answer({"host": host, "ts": sample.ts, "score": None, "status": "unknown", "components": {},
+                                    "reasons": [], "recommendations": ["The host sends no metric that can be scored."]})
+    document = msgspec.structs.asdict(found)
+    document.pop("v")
+    return formats.json_answer(document | {"ts": sample.ts})
+
+
+@router.get("/fleet/health", response_model=models.FleetHealthModel)
+def read_fleet_health(
+        backend: Ready, _: Reader, chosen: ChosenHosts,
+        worst: Annotated[int, Query(ge=0, le=100, description="how many of the worst hosts")] = 10,
+        group_by: Annotated[Word | None, Query(description="key of a label")] = None) -> Response:
+    """Mean score, hosts by state and status, the worst hosts and why; optionally by the value of a label."""
+    hosts = fleet.fetch_all(backend.engine, chosen, backend.now())
+    groups = fleet.grouped(hosts, group_by) if group_by else {}
+    return formats.json_answer(
+        {"ts": backend.now()} | _summary(hosts) | {"worst": _worst(backend, hosts, worst)}
+        | {"groups": [{"group": name} | _summary(members) for name, members in groups.items()]})
+
+
+@router.get("/recommendations", response_model=models.RecommendationsModel)
+def list_recommendations(backend: Ready, _: Reader, wanted: Wanted, chosen: ChosenHosts,
+                         limit: Limit = 100) -> Response:
+    """What to do, for the hosts with the lowest scores first; hosts for which nothing needs doing are left out."""
+    hosts = _by_score(fleet.fetch_all(backend.engine, chosen, backend.now()))
+    found = [{"host": host.name, "score": host.score, "status": host.status, "recommendation": text}
+             for host, verdict in _verdicts(backend, hosts[:limit]) for text in verdict.recommendations
+             if text != health.ALL_WELL]
+    return formats.records(wanted, "recommendations", found[:limit], ("host", "score", "status", "recommendation"))
+
+
+def _summary(hosts: Sequence[fleet.Host]) -> dict[str, Any]:
+    live = [host for host in hosts if host.state in ("online", "draining")]
+    scores = [host.score for host in live if host.score is not None]
+    return {"score": round(sum(scores) / len(scores), 2) if scores else None, "hosts": len(hosts), "online": len(live),
+            "by_state": {state: sum(host.state == state for host in hosts) for state in liveness.STATES},
+            "by_status": {word: sum(host.status == word for host in live) for word in STATUSES}}
+
+
+def _by_score(hosts: Sequence[fleet.Host]) -> list[fleet.Host]:
+    live = (host for host in hosts if host.state in ("online", "draining") and host.score is not None)
+    return sorted(live, key=lambda host: (host.score or 0.0, host.name))
+
+
+def _worst(backend: Backend, hosts: Sequence[fleet.Host], count: int) -> list[dict[str, Any]]:
+    return [{"host": host.name, "score": verdict.score, "status": verdict.status,
+             "reasons": [f"{loss.component}: {loss.text}" for loss in verdict.reasons[:3]]}
+            for host, verdict in _verdicts(backend, _by_score(hosts)[:count])]
+
+
+def _verdicts(backend: Backend, hosts: Sequence[fleet.Host]) -> list[tuple[fleet.Host, wire.Health]]:
+    samples = newest.fetch_many(backend.engine, backend.layouts, [host.id for host in hosts], backend.now(), FRESH)
+    verdicts = ((host, _assessed(backend, host.name, samples[host.id])) for host in hosts if host.id in samples)
+    return [(host, verdict) for host, verdict in verdicts if verdict is not None]
+
+
+def _assessed(backend: Backend, host: str, sample: newest.Newest) -> wire.Health | None:
+    return health.assess(host, sample.ts.timestamp(), sample.metrics(), backend.profile())

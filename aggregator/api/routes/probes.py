@@ -1,0 +1,44 @@
+"""Whether the API works, what it is, and where things are. The probes need no token."""
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from aggregator.api import formats, models
+from aggregator.api.backend import backend_of
+from aggregator.api.security import Reader
+from shared import __version__
+
+router = APIRouter(tags=["probes"])
+
+LINKS = ("hosts", "containers", "series", "recommendations", "metrics", "schemas", "rejects", "storage", "stats",
+         "retention-policies", "tokens", "fleet/health", "fleet/latest", "health-profiles/default")
+
+
+@router.get("/livez", response_model=models.ProbeModel)
+async def live() -> Response:
+    """Answers while the process works."""
+    return formats.json_answer({"service": "api", "status": "ok", "parts": {}})
+
+
+@router.get("/readyz", response_model=models.ProbeModel, responses={503: {"model": models.ProbeModel}})
+def ready(request: Request) -> Response:
+    """Answers 200 once every part works, else 503; names each part and what it lacks."""
+    parts = backend_of(request).check()
+    is_well = not any(parts.values())
+    return formats.json_answer(
+        {"service": "api", "status": "ok" if is_well else "failing",
+         "parts": {name: wrong or "ok" for name, wrong in parts.items()}}, 200 if is_well else 503)
+
+
+@router.get("/api/v1", response_model=models.AboutModel)
+async def about(request: Request, _: Reader) -> Response:
+    """Name, version and where things are."""
+    root = f"{request.scope.get('root_path', '').rstrip('/')}/api/v1"
+    return formats.json_answer({"name": "drumbeat", "version": __version__,
+                                "links": {link: f"{root}/{link}" for link in LINKS}})
+
+
+@router.get("/", include_in_schema=False)
+async def root(request: Request) -> Response:
+    """Lead people to the documentation."""
+    return RedirectResponse(f"{request.scope.get('root_path', '').rstrip('/')}/docs")
