@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from compose.programs import Program
+from shared.topics import DEFAULT_ROOT
 
 SERVICES = ("ingest", "api", "scheduler", "agent")
 STOP_ORDER = ("agent", "scheduler", "api", "ingest", "broker", "postgres")
@@ -30,6 +31,7 @@ class Stack:
     broker_urls: Mapping[str, str] = dataclasses.field(repr=False)
     database_url: str = dataclasses.field(repr=False)
     token: str = dataclasses.field(repr=False)
+    topic_root: str = DEFAULT_ROOT
     log_level: str = "info"
     log_format: str = "text"
 
@@ -54,7 +56,8 @@ def client_environment(stack: Stack) -> dict[str, str]:
 def _environment(stack: Stack, name: str, environ: Mapping[str, str]) -> dict[str, str]:
     inherited = {key: value for key, value in environ.items() if key not in _PRIVATE}
     told = {"DRUMBEAT_DATA": str(stack.data), "DRUMBEAT_BROKER_URL": stack.broker_urls[name],
-            "DRUMBEAT_LOG_LEVEL": stack.log_level, "DRUMBEAT_LOG_FORMAT": stack.log_format}
+            "DRUMBEAT_TOPIC_ROOT": stack.topic_root, "DRUMBEAT_LOG_LEVEL": stack.log_level,
+            "DRUMBEAT_LOG_FORMAT": stack.log_format}
     return inherited | told | _own(stack, name)
 
 

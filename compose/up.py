@@ -24,6 +24,7 @@ from compose.supervisor import Child, Supervisor
 from compose.welcome import Welcome
 from shared import bus, database, logs, names, settings
 from shared.settings import SettingsError
+from shared.topics import DEFAULT_ROOT
 
 EMBEDDED = "embedded"
 
@@ -42,6 +43,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     database_url: Annotated[str, Meta(description="your own Postgres, postgresql://user:password@host:5432/name; "
                                                   "embedded: the built-in one")] = EMBEDDED
     host: Annotated[str, Meta(description="name of this host, as in topics; default: the machine's host name")] = ""
+    topic_root: Annotated[str, Meta(description="root of the topics", pattern="^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")] = (
+        DEFAULT_ROOT)
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(
         description="least level in the log files; debug shows all on the terminal too")] = "info"
     log_format: Annotated[Literal["text", "json"], Meta(description="text for people, json for machines")] = "text"
@@ -123,7 +126,8 @@ def _start(wanted: Settings, data: Path, environ: Mapping[str, str], supervisor:
     credentials.write_state(data, state)
     plan = _plan(wanted, data, state)
     if wanted.broker_url == EMBEDDED:
-        grants = [*nats.service_grants(state.passwords), nats.agent_grant(plan.host, state.passwords["agent"])]
+        grants = [*nats.service_grants(state.passwords, wanted.topic_root),
+                  nats.agent_grant(plan.host, state.passwords["agent"], wanted.topic_root)]
         supervisor.start(nats.program(data, state.ports["broker"], grants))
     if cluster is not None:
         supervisor.start(postgres.program(cluster, state.ports["database"]))
@@ -159,7 +163,8 @@ def _plan(wanted: Settings, data: Path, state: State) -> Stack:
         database_url = postgres.url(ports["database"], words["database"])
     return Stack(data=data, host=host, interval=wanted.interval, api_port=wanted.port or ports["api"],
                  ingest_probe_port=ports["ingest"], scheduler_probe_port=ports["scheduler"], broker_urls=broker_urls,
-                 database_url=database_url, token=state.token, log_level=wanted.log_level, log_format=wanted.log_format)
+                 database_url=database_url, token=state.token, topic_root=wanted.topic_root,
+                 log_level=wanted.log_level, log_format=wanted.log_format)
 
 
 def _welcome(wanted: Settings, plan: Stack, environ: Mapping[str, str], started_at: float) -> Welcome:
