@@ -77,7 +77,7 @@ class Collection:
         self._log = logs.get("collect")
 
     def collect(self, now: float, monotonic: float) -> tuple[dict[str, float], dict[str, Struct]]:
-        """The metrics of this tick, and the snapshots that are new since the previous one."""
+        """Metrics of this tick, and the snapshots that are new since the previous one."""
         begun = self._clock()
         fresh = self._run_due(now, monotonic, begun)
         metrics = self._merged(monotonic)
@@ -106,9 +106,8 @@ class Collection:
             slot.started_at = monotonic
             if slot.collector.may_block:
                 self._start(slot, now, monotonic)
-        for slot in due:
-            if not slot.collector.may_block:
-                fresh.append(self._settled(slot, _run(slot.collector, slot.is_open, self._clock, now, monotonic)))
+        fresh += [self._settled(slot, _run(slot.collector, slot.is_open, self._clock, now, monotonic))
+                  for slot in due if not slot.collector.may_block]
         for slot in due:
             if slot.running is not None:
                 slot.running.join(max(0.0, begun + self._budget - self._clock()))
@@ -132,9 +131,11 @@ class Collection:
         before, slot.outcome = slot.outcome, outcome
         slot.is_open = outcome.reading is not None
         if outcome.error and (before is None or before.error != outcome.error):
-            logs.event(self._log, "collector failed", logging.WARNING, collector=slot.collector.name, error=outcome.error)
+            logs.event(self._log, "collector failed", logging.WARNING, collector=slot.collector.name,
+                       error=outcome.error)
         elif before is not None and before.error and not outcome.error:
-            logs.event(self._log, "collector works again", collector=slot.collector.name, reason=outcome.reason or "none")
+            logs.event(self._log, "collector fails no more", collector=slot.collector.name,
+                       reason=outcome.reason or "it works")
         return outcome.reading
 
     def _watch(self, slot: _Slot, is_stuck: bool) -> None:
@@ -160,7 +161,7 @@ class Collection:
         return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
     def _bounded(self, metrics: dict[str, float]) -> dict[str, float]:
-        """At most what a sample may carry: core metrics first, then the others in their order."""
+        """At most what a sample may carry: core metrics first, single CPUs last, else in their order."""
         room = MAX_METRICS - RESERVED
         if len(metrics) <= room:
             return metrics
@@ -168,7 +169,7 @@ class Collection:
             self._is_cut = True
             logs.event(self._log, "more metrics than a sample may carry; the last instances are left out",
                        logging.WARNING, metrics=len(metrics), limit=room)
-        ordered = sorted(metrics, key=lambda name: name not in _CORE)
+        ordered = sorted(metrics, key=lambda name: (name not in _CORE, name.startswith("cpu.core_percent{")))
         return {name: metrics[name] for name in ordered[:room]}
 
 
@@ -180,7 +181,7 @@ def _run(collector: Collector, is_open: bool, clock: Callable[[], float], now: f
             return _Outcome(clock() - begun, reason=reason)
         reading = collector.collect(now, monotonic)
         return _Outcome(clock() - begun, reading=reading)
-    except Exception as error:  # noqa: BLE001 (a failing collector is data, never a lost sample)
+    except Exception as error:
         with contextlib.suppress(Exception):
             collector.close()
         return _Outcome(clock() - begun, error=f"{type(error).__name__}: {error}"[:500])

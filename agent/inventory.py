@@ -11,6 +11,7 @@ import re
 import socket
 import struct
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from agent.collectors import Collector, procfs
 from agent.collectors.filesystem import Filesystem
@@ -23,20 +24,22 @@ from shared.wire import CollectorState, Interface, Inventory
 SIOCGIFADDR = 0x8915
 
 
-def read_inventory(host: str, labels: Mapping[str, str], now: float, collectors: Sequence[Collector],
+def read_inventory(host: str, labels: Mapping[str, str], now: float, *, collectors: Sequence[Collector],
                    states: Sequence[CollectorState], root: str = "/") -> Inventory:
     """The inventory of this host; what cannot be read is left empty. Quick: small files only."""
-    uname, cpuinfo = os.uname(), procfs.read_text(os.path.join(root, "proc/cpuinfo"))
-    memory = meminfo(procfs.read_text(os.path.join(root, "proc/meminfo")).encode())
+    uname, cpuinfo = os.uname(), procfs.read_text(f"{root}/proc/cpuinfo")
+    memory = meminfo(procfs.read_text(f"{root}/proc/meminfo").encode())
     model, count, cores = cpu(cpuinfo)
     return Inventory(
         host=host, ts=now, fqdn=read_fqdn(uname.nodename, root), os=read_os(root), kernel=uname.release,
         architecture=uname.machine, virtualization=read_virtualization(cpuinfo, root), cpu_model=model,
         cpu_count=count or os.cpu_count() or 0, cpu_cores=cores, memory_bytes=memory.get("MemTotal", 0),
-        swap_bytes=memory.get("SwapTotal", 0), boot_id=procfs.read_text(os.path.join(root, "proc/sys/kernel/random/boot_id")),
-        boot_at=float(procfs.number_after(procfs.read_text(os.path.join(root, "proc/stat")).encode(), b"btime") or 0),
+        swap_bytes=memory.get("SwapTotal", 0),
+        boot_id=procfs.read_text(f"{root}/proc/sys/kernel/random/boot_id"),
+        boot_at=float(procfs.number_after(procfs.read_text(f"{root}/proc/stat").encode(), b"btime") or 0),
         mounts=[mount for one in collectors if isinstance(one, Filesystem) for mount in one.mounts],
-        interfaces=read_interfaces(root), gpus=[gpu for one in collectors if isinstance(one, GpuCollector) for gpu in one.gpus],
+        interfaces=read_interfaces(root),
+        gpus=[gpu for one in collectors if isinstance(one, GpuCollector) for gpu in one.gpus],
         labels=dict(labels), collectors=list(states), agent_version=__version__, python=platform.python_version())
 
 
@@ -51,7 +54,7 @@ def cpu(cpuinfo: str) -> tuple[str, int, int]:
 def read_os(root: str) -> str:
     """The system's name for people, from os-release."""
     for path in ("etc/os-release", "usr/lib/os-release"):
-        found = re.search(r'^PRETTY_NAME="?([^"\n]*)', procfs.read_text(os.path.join(root, path)), re.MULTILINE)
+        found = re.search(r'^PRETTY_NAME="?([^"\n]*)', procfs.read_text(f"{root}/{path}"), re.MULTILINE)
         if found:
             return found[1]
     return f"{platform.system()} {platform.release()}"
@@ -60,30 +63,30 @@ def read_os(root: str) -> str:
 def read_virtualization(cpuinfo: str, root: str) -> str:
     """`docker` or `podman` in a container, the product's name in a virtual machine, nothing on bare metal."""
     for file, name in ((".dockerenv", "docker"), ("run/.containerenv", "podman")):
-        if os.path.exists(os.path.join(root, file)):
+        if Path(root, file).exists():
             return name
     if not re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.MULTILINE):
         return ""
-    return procfs.read_text(os.path.join(root, "sys/class/dmi/id/product_name"))[:100] or "virtual machine"
+    return procfs.read_text(f"{root}/sys/class/dmi/id/product_name")[:100] or "virtual machine"
 
 
 def read_fqdn(name: str, root: str) -> str:
     """The full name without asking DNS, which may hang: from /etc/hosts or the kernel's domain name, else `name`."""
     if "." in name:
         return name
-    for line in procfs.read_text(os.path.join(root, "etc/hosts")).splitlines():
+    for line in procfs.read_text(f"{root}/etc/hosts").splitlines():
         words = line.partition("#")[0].split()[1:]
         full = [word for word in words if word.startswith(f"{name}.")]
         if full:
             return full[0]
-    domain = procfs.read_text(os.path.join(root, "proc/sys/kernel/domainname"))
+    domain = procfs.read_text(f"{root}/proc/sys/kernel/domainname")
     return f"{name}.{domain}" if domain not in ("", "(none)") else name
 
 
 def read_interfaces(root: str) -> list[Interface]:
     """The interfaces that are measured by default, with their addresses."""
-    every = interfaces(procfs.read_text(os.path.join(root, "proc/net/dev")).encode())
-    six = addresses6(procfs.read_text(os.path.join(root, "proc/net/if_inet6")))
+    every = interfaces(procfs.read_text(f"{root}/proc/net/dev").encode())
+    six = addresses6(procfs.read_text(f"{root}/proc/net/if_inet6"))
     return [_read_interface(root, name, six.get(name, [])) for name in sorted(read_chosen(root, every, (), ()))]
 
 
@@ -98,10 +101,11 @@ def addresses6(text: str) -> dict[str, list[str]]:
 
 
 def _read_interface(root: str, name: str, six: list[str]) -> Interface:
-    base = os.path.join(root, "sys/class/net", name)
-    speed = procfs.read_text(os.path.join(base, "speed"))
-    return Interface(name=procfs.label(name), mac=procfs.read_text(os.path.join(base, "address")),
-                     addresses=_read_address4(name) + six, speed_mbps=int(speed) if speed.isdigit() and speed != "0" else None)
+    base = f"{root}/sys/class/net/{name}"
+    speed = procfs.read_text(f"{base}/speed")
+    return Interface(name=procfs.label(name), mac=procfs.read_text(f"{base}/address"),
+                     addresses=_read_address4(name) + six,
+                     speed_mbps=int(speed) if speed.isdigit() and speed != "0" else None)
 
 
 def _read_address4(name: str) -> list[str]:

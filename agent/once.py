@@ -31,7 +31,7 @@ def shown(name: str, value: float) -> str:
         return _bytes(value) + unit.removeprefix("bytes")
     if name == "system.uptime_seconds":
         return f"{int(value // 86_400)} d {int(value % 86_400 // 3600)} h {int(value % 3600 // 60)} min"
-    sign = {"percent": " %", "celsius": " °C", "count": "", "bool": "", "load": ""}.get(unit, f" {unit}")
+    sign = {"percent": " %", "celsius": " °C", "count": "", "bool": "", "load": "", "": ""}.get(unit, f" {unit}")
     return f"{value:,.4g}{sign}" if 0 < abs(value) < 100 else f"{value:,.0f}{sign}"
 
 

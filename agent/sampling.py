@@ -48,7 +48,7 @@ def percent(part: float, whole: float, digits: int = 1) -> float:
 
 
 def per_second(amount: float, seconds: float) -> float:
-    """A rate with two decimals below a hundred, one decimal below ten thousand, none above; seldom events keep four digits."""
+    """A rate with two decimals below 100, one below 10,000, none above; of rare events four decimals remain."""
     rate = amount / seconds
     return round(rate) if rate >= 10_000 else round(rate, 1) if rate >= 100 else round(rate, 2 if rate >= 0.1 else 4)
 

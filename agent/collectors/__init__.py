@@ -6,8 +6,8 @@ differs from "broken" (`open` or `collect` raises): the first is silent, the sec
 """
 
 import dataclasses
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -64,7 +64,7 @@ def _makers(settings: Any, root: str) -> dict[str, Callable[[], Collector]]:
     everywhere: dict[str, Callable[[], Collector]] = {
         "gpu": lambda: gpu.GpuCollector(root),
         "docker": lambda: docker.Docker(settings.host, settings.docker_socket)}
-    if not os.path.exists(os.path.join(root, "proc/stat")):
+    if not Path(root, "proc/stat").exists():
         from agent.collectors import portable
 
         return portable.makers(settings) | everywhere

@@ -1,7 +1,6 @@
 """CPU: time by use, load, frequency, context switches, interrupts, pressure. From /proc/stat, /proc/loadavg, /sys."""
 
 import dataclasses
-import os
 import re
 
 from agent.collectors import Reading, procfs
@@ -73,7 +72,7 @@ class Cpu:
     def open(self) -> str | None:
         return None
 
-    def collect(self, now: float, monotonic: float) -> Reading:
+    def collect(self, now: float, monotonic: float) -> Reading:  # noqa: ARG002 (one signature for all collectors)
         reading = stat(self._files.read("proc/stat"))
         metrics = self._time_shares(reading) | load(self._files.read("proc/loadavg"))
         metrics["cpu.count"] = len(reading.times) - 1
@@ -115,13 +114,13 @@ class Cpu:
 
 def read_frequency(root: str) -> dict[str, float]:
     """Mean current frequency in MHz, of at most 16 CPUs; empty where neither cpufreq nor /proc/cpuinfo tells."""
-    base = os.path.join(root, "sys/devices/system/cpu")
+    base = f"{root}/sys/devices/system/cpu"
     cpus = [name for name in procfs.read_names(base) if name[:3] == "cpu" and name[3:].isdigit()]
     chosen = cpus[::max(1, -(-len(cpus) // MAX_FREQUENCY_FILES))]
-    texts = [procfs.read_text(os.path.join(base, cpu, "cpufreq/scaling_cur_freq")) for cpu in chosen]
+    texts = [procfs.read_text(f"{base}/{cpu}/cpufreq/scaling_cur_freq") for cpu in chosen]
     values = [int(text) / 1000 for text in texts if text.isdigit()]
     if not values:
-        values = frequencies(procfs.read_text(os.path.join(root, "proc/cpuinfo")))
+        values = frequencies(procfs.read_text(f"{root}/proc/cpuinfo"))
     return {"cpu.frequency_mhz": round(sum(values) / len(values))} if values else {}
 
 

@@ -1,7 +1,7 @@
 """Disks: throughput, operations, busy time and waiting from /proc/diskstats; pressure. Partitions are not disks."""
 
-import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from agent.collectors import Reading, procfs
 from agent.sampling import Counters, bytes_per_second, per_second, percent
@@ -47,13 +47,14 @@ class Disk:
         self._names: dict[str, tuple[str, ...]] = {}
 
     def open(self) -> str | None:
-        if not os.path.exists(os.path.join(self._root, "proc/diskstats")):
+        if not Path(self._root, "proc/diskstats").exists():
             return "no /proc/diskstats: the kernel does not tell the traffic of disks"
         return None
 
-    def collect(self, now: float, monotonic: float) -> Reading:
+    def collect(self, now: float, monotonic: float) -> Reading:  # noqa: ARG002 (one signature for all collectors)
         every = diskstats(self._files.read("proc/diskstats"))
-        elapsed, steps = self._counters.advance(monotonic, {name: row for name, row in every.items() if self._is_disk(name)})
+        disks = {name: row for name, row in every.items() if self._is_disk(name)}
+        elapsed, steps = self._counters.advance(monotonic, disks)
         metrics: dict[str, float] = {}
         if steps:
             each = traffic(elapsed, steps)
@@ -79,7 +80,7 @@ class Disk:
 
     def _is_disk(self, device: str) -> bool:
         if device not in self._chosen:
-            has_hardware = os.path.exists(os.path.join(self._root, "sys/block", device, "device"))
+            has_hardware = Path(self._root, "sys/block", device, "device").exists()
             self._chosen[device] = procfs.is_chosen(device, self._include, self._exclude,
                                                     by_default=has_hardware and not procfs.is_match(device, NOT_DISKS))
         return self._chosen[device]

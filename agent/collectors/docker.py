@@ -1,8 +1,8 @@
 """Containers of Docker (or Podman's socket that speaks alike): counts, use of CPU and memory, and a snapshot.
 
-A reading lists all containers, and asks each running one for its figures once; rates are taken here over the daemon's own
-times. What only `inspect` tells (restart policy, restarts, start) is asked anew when a container's state changes, and
-each minute.
+A reading lists all containers, and asks each running one for its figures once; rates are taken here over the daemon's
+own times. What only `inspect` tells (restart policy, restarts, start) is asked anew when a container's state changes,
+and each minute.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from agent.collectors import Reading, procfs
@@ -61,8 +62,8 @@ def health(status: str) -> str:
 
 def ports(rows: list[Mapping[str, Any]]) -> list[str]:
     """`8080->80/tcp` where a port is published, else `80/tcp`; sorted, without repetition."""
-    texts = {(f"{row['PublicPort']}->" if row.get("PublicPort") else "") + f"{row['PrivatePort']}/{row.get('Type', 'tcp')}"
-             for row in rows if "PrivatePort" in row}
+    texts = {(f"{row['PublicPort']}->" if row.get("PublicPort") else "")
+             + f"{row['PrivatePort']}/{row.get('Type', 'tcp')}" for row in rows if "PrivatePort" in row}
     return sorted(texts)[:128]
 
 
@@ -105,7 +106,7 @@ class Docker:
         self._cpu: dict[str, Counters[str]] = {}
 
     def open(self) -> str | None:
-        if not os.path.exists(self._socket):
+        if not Path(self._socket).exists():
             return f"no {self._socket}: Docker does not run here"
         if not os.access(self._socket, os.R_OK | os.W_OK):
             return f"{self._socket}: permission denied; add the agent's user to group docker"

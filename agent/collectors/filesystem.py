@@ -11,7 +11,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from pathlib import Path
 
 from agent.collectors import Reading, procfs
 from agent.sampling import percent
@@ -25,17 +25,6 @@ NOT_PLACES = ("/snap/*", "/var/snap/*", "/var/lib/docker/*", "/var/lib/container
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _INSTANCE = ("disk.percent", "disk.used_bytes", "disk.free_bytes", "disk.inodes_percent")
-
-
-class Statvfs(Protocol):
-    """What is used of os.statvfs_result."""
-
-    f_frsize: int
-    f_blocks: int
-    f_bfree: int
-    f_bavail: int
-    f_files: int
-    f_ffree: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,7 +65,7 @@ def _is_real(point: MountPoint) -> bool:
     return on_disk and point.type not in IMAGES and not procfs.is_match(point.mount, NOT_PLACES)
 
 
-def fill(stat: Statvfs) -> tuple[float, int, int, float | None] | None:
+def fill(stat: os.statvfs_result) -> tuple[float, int, int, float | None] | None:
     """(percent, used bytes, bytes free to users, inodes percent or None); None for a file system without blocks."""
     used, free = stat.f_blocks - stat.f_bfree, stat.f_bavail
     if stat.f_blocks <= 0 or used + free <= 0:
@@ -93,7 +82,7 @@ class Filesystem:
     interval = 10.0
 
     def __init__(self, root: str = "/", include: Sequence[str] = (), exclude: Sequence[str] = (),
-                 statvfs: Callable[[str], Statvfs] = os.statvfs) -> None:
+                 statvfs: Callable[[str], os.statvfs_result] = os.statvfs) -> None:
         self._root, self._include, self._exclude, self._statvfs = root, include, exclude, statvfs
         self._files = procfs.Files(root)
         self._mounts: list[MountPoint] = []
@@ -103,10 +92,10 @@ class Filesystem:
     def open(self) -> str | None:
         return None
 
-    def collect(self, now: float, monotonic: float) -> Reading:
+    def collect(self, now: float, monotonic: float) -> Reading:  # noqa: ARG002 (one signature for all collectors)
         if monotonic - self._mounts_at >= MOUNTS_SECONDS:
             self._mounts_at = monotonic
-            self._mounts = [point for point in self._read_mounts() if os.path.isdir(self._place(point))]
+            self._mounts = [point for point in self._read_mounts() if Path(self._place(point)).is_dir()]
         each: dict[str, tuple[float, int, int, float | None]] = {}
         sizes: list[Mount] = []
         for point in self._mounts:
@@ -127,7 +116,7 @@ class Filesystem:
         return chosen(mount_points(self._files.read("proc/self/mounts")), self._include, self._exclude)
 
     def _place(self, point: MountPoint) -> str:
-        return os.path.join(self._root, point.mount.lstrip("/"))
+        return f"{self._root}/{point.mount}"
 
 
 def metrics(each: dict[str, tuple[float, int, int, float | None]]) -> dict[str, float]:

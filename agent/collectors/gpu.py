@@ -1,7 +1,7 @@
 """GPUs of NVIDIA, asked through NVML. What a card does not support is absent."""
 
-import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from agent.collectors import Reading
@@ -29,7 +29,7 @@ class GpuCollector:
         self.gpus: list[Gpu] = []
 
     def open(self) -> str | None:
-        if not any(os.path.exists(os.path.join(self._root, file)) for file in DRIVER_FILES):
+        if not any(Path(self._root, file).exists() for file in DRIVER_FILES):
             return _NO_DRIVER
         try:
             nvml = self._load()
@@ -47,7 +47,7 @@ class GpuCollector:
         self.gpus = [self._described(index, handle) for index, handle in enumerate(self._handles)]
         return None
 
-    def collect(self, now: float, monotonic: float) -> Reading:
+    def collect(self, now: float, monotonic: float) -> Reading:  # noqa: ARG002 (one signature for all collectors)
         cards = [self._read_card(handle) for handle in self._handles]
         return Reading(totals(cards) | instances(cards))
 

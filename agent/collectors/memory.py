@@ -5,7 +5,8 @@ import os
 from agent.collectors import Reading, procfs
 from agent.sampling import Counters, bytes_per_second, percent
 
-_WANTED = frozenset((b"MemTotal", b"MemFree", b"MemAvailable", b"Buffers", b"Cached", b"SReclaimable", b"SwapTotal", b"SwapFree"))
+_WANTED = frozenset((b"MemTotal", b"MemFree", b"MemAvailable", b"Buffers", b"Cached", b"SReclaimable", b"SwapTotal",
+                     b"SwapFree"))
 
 
 def meminfo(text: bytes) -> dict[str, int]:
@@ -22,7 +23,8 @@ def meminfo(text: bytes) -> dict[str, int]:
 
 def usage(info: dict[str, int]) -> dict[str, float]:
     """The metrics of memory and swap that follow from /proc/meminfo; without swap there is no share of it in use."""
-    total, cached, buffers = info["MemTotal"], info.get("Cached", 0) + info.get("SReclaimable", 0), info.get("Buffers", 0)
+    total, buffers = info["MemTotal"], info.get("Buffers", 0)
+    cached = info.get("Cached", 0) + info.get("SReclaimable", 0)
     available = min(total, info.get("MemAvailable", info.get("MemFree", 0) + buffers + cached))
     metrics: dict[str, float] = {
         "memory.percent": percent(total - available, total), "memory.total_bytes": total,
@@ -51,7 +53,7 @@ class Memory:
     def open(self) -> str | None:
         return None
 
-    def collect(self, now: float, monotonic: float) -> Reading:
+    def collect(self, now: float, monotonic: float) -> Reading:  # noqa: ARG002 (one signature for all collectors)
         metrics = usage(meminfo(self._files.read("proc/meminfo")))
         if metrics.get("swap.total_bytes"):
             metrics |= self._swap_traffic(monotonic)

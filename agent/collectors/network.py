@@ -1,7 +1,7 @@
 """Network: traffic, errors and drops by interface from /proc/net/dev; TCP from /proc/net/snmp and sockstat."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from agent.collectors import Reading, procfs
 from agent.sampling import Counters, bytes_per_second, per_second, percent
@@ -57,8 +57,10 @@ def tcp(snmp: bytes, sockstat: bytes) -> tuple[dict[str, float], int | None]:
 
 
 class Network:
-    """Collector `network`. By default interfaces with hardware behind them; where there are none (a container), those
-    that are not known to be virtual."""
+    """Collector `network`.
+
+    By default interfaces with hardware behind them; where there are none (a container), those not known to be virtual.
+    """
 
     name = "network"
     interval = 0.0
@@ -74,16 +76,17 @@ class Network:
         self._names: dict[str, tuple[str, ...]] = {}
 
     def open(self) -> str | None:
-        if not os.path.exists(os.path.join(self._root, "proc/net/dev")):
+        if not Path(self._root, "proc/net/dev").exists():
             return "no /proc/net/dev: the kernel does not tell the traffic of interfaces"
         return None
 
-    def collect(self, now: float, monotonic: float) -> Reading:
+    def collect(self, now: float, monotonic: float) -> Reading:  # noqa: ARG002 (one signature for all collectors)
         every = interfaces(self._files.read("proc/net/dev"))
         if self._known != every.keys():
             self._known = frozenset(every)
             self._chosen = read_chosen(self._root, every, self._include, self._exclude)
-        elapsed, steps = self._counters.advance(monotonic, {name: every[name] for name in every if name in self._chosen})
+        chosen = {name: row for name, row in every.items() if name in self._chosen}
+        elapsed, steps = self._counters.advance(monotonic, chosen)
         metrics: dict[str, float] = {}
         if steps:
             metrics = totals(elapsed, steps)
@@ -108,8 +111,8 @@ class Network:
         return self._names[interface]
 
 
-def read_chosen(root: str, names: Mapping[str, object], include: Sequence[str], exclude: Sequence[str]) -> frozenset[str]:
+def read_chosen(root: str, names: Iterable[str], include: Sequence[str], exclude: Sequence[str]) -> frozenset[str]:
     """The interfaces that count."""
-    hardware = {name for name in names if os.path.exists(os.path.join(root, "sys/class/net", name, "device"))}
+    hardware = {name for name in names if Path(root, "sys/class/net", name, "device").exists()}
     by_default = hardware or {name for name in names if not procfs.is_match(name, VIRTUAL)}
     return frozenset(name for name in names if procfs.is_chosen(name, include, exclude, by_default=name in by_default))

@@ -29,7 +29,7 @@ class Own:
     def open(self) -> str | None:
         return None
 
-    def collect(self, now: float, monotonic: float) -> Reading:
+    def collect(self, now: float, monotonic: float) -> Reading:  # noqa: ARG002 (one signature for all collectors)
         metrics: dict[str, float] = {}
         elapsed, steps = self._cpu.advance(monotonic, {"": (self._used_ns(),)})
         if "" in steps:

@@ -40,17 +40,19 @@ class Cpu(_Asking):
 
     name = "cpu"
 
-    def collect(self, now: float, monotonic: float) -> Reading:
-        rows = {"cpu": self._psutil.cpu_times(), **dict(enumerate(self._psutil.cpu_times(percpu=True)))}
-        micros = {str(key): tuple(round(getattr(row, part, 0.0) * 1e6) for part in ("user", "nice", "system", "idle"))
-                  for key, row in rows.items()}
+    def collect(self, now: float, monotonic: float) -> Reading:  # noqa: ARG002 (one signature for all collectors)
+        rows = {"cpu": self._psutil.cpu_times()}
+        rows |= {str(core): row for core, row in enumerate(self._psutil.cpu_times(percpu=True))}
+        parts = ("user", "nice", "system", "idle")
+        micros = {key: tuple(round(getattr(row, part, 0.0) * 1e6) for part in parts) for key, row in rows.items()}
         _, steps = self._counters.advance(monotonic, micros)
         metrics = dict(zip(("cpu.load1", "cpu.load5", "cpu.load15"), map(float, os.getloadavg()), strict=True))
         metrics["cpu.count"] = len(rows) - 1
         for key, (user, nice, system, idle) in steps.items():
             total = user + nice + system + idle
             if total > 0 and key == "cpu":
-                metrics |= {"cpu.percent": percent(total - idle, total), "cpu.user_percent": percent(user + nice, total),
+                metrics |= {"cpu.percent": percent(total - idle, total),
+                            "cpu.user_percent": percent(user + nice, total),
                             "cpu.system_percent": percent(system, total)}
             elif total > 0:
                 metrics[metric_name("cpu.core_percent", core=key)] = percent(total - idle, total)
@@ -62,12 +64,13 @@ class Memory(_Asking):
 
     name = "memory"
 
-    def collect(self, now: float, monotonic: float) -> Reading:
+    def collect(self, now: float, monotonic: float) -> Reading:  # noqa: ARG002 (one signature for all collectors)
         memory, swap = self._psutil.virtual_memory(), self._psutil.swap_memory()
         used = memory.total - memory.available
         metrics: dict[str, float] = {
-            "memory.percent": percent(used, memory.total), "memory.total_bytes": memory.total, "memory.used_bytes": used,
-            "memory.available_bytes": memory.available, "swap.total_bytes": swap.total, "swap.used_bytes": swap.used}
+            "memory.percent": percent(used, memory.total), "memory.total_bytes": memory.total,
+            "memory.used_bytes": used, "memory.available_bytes": memory.available,
+            "swap.total_bytes": swap.total, "swap.used_bytes": swap.used}
         if swap.total:
             metrics["swap.percent"] = percent(swap.used, swap.total)
         return Reading(metrics)
@@ -78,7 +81,7 @@ class Disk(_Asking):
 
     name = "disk"
 
-    def collect(self, now: float, monotonic: float) -> Reading:
+    def collect(self, now: float, monotonic: float) -> Reading:  # noqa: ARG002 (one signature for all collectors)
         every = self._psutil.disk_io_counters(perdisk=True) or {}
         elapsed, steps = self._counters.advance(monotonic, {
             disk: (row.read_bytes, row.write_bytes, row.read_count, row.write_count) for disk, row in every.items()})
@@ -100,7 +103,7 @@ class Network(_Asking):
         super().__init__()
         self._include, self._exclude = include, exclude
 
-    def collect(self, now: float, monotonic: float) -> Reading:
+    def collect(self, now: float, monotonic: float) -> Reading:  # noqa: ARG002 (one signature for all collectors)
         every = self._psutil.net_io_counters(pernic=True)
         elapsed, steps = self._counters.advance(monotonic, {
             name: (row.bytes_recv, row.bytes_sent, row.packets_recv, row.packets_sent, row.errin + row.errout,
@@ -131,7 +134,7 @@ class PortableSystem(_Asking):
 
     name = "system"
 
-    def collect(self, now: float, monotonic: float) -> Reading:
+    def collect(self, now: float, monotonic: float) -> Reading:  # noqa: ARG002 (one signature for all collectors)
         return Reading({"system.uptime_seconds": round(max(0.0, now - self._psutil.boot_time())),
                         "system.users": len(self._psutil.users())})
 

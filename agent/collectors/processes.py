@@ -13,6 +13,7 @@ import os
 import re
 import resource
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from agent.collectors import Reading, procfs
 from shared.wire import Process, Processes
@@ -68,7 +69,8 @@ def counts(stats: Iterable[Stat]) -> dict[str, float]:
     """The metrics: processes, runnable, not reaped, threads."""
     every = list(stats)
     return {"processes.total": len(every), "processes.running": sum(one.state == "R" for one in every),
-            "processes.zombie": sum(one.state == "Z" for one in every), "processes.threads": sum(one.threads for one in every)}
+            "processes.zombie": sum(one.state == "Z" for one in every),
+            "processes.threads": sum(one.threads for one in every)}
 
 
 def top(usages: list[Usage], number: int = TOP) -> list[Usage]:
@@ -120,7 +122,7 @@ class ProcessesCollector:
         return None
 
     def collect(self, now: float, monotonic: float) -> Reading:
-        self._users = user_names(procfs.read_text(os.path.join(self._root, "etc/passwd")))
+        self._users = user_names(procfs.read_text(f"{self._root}/etc/passwd"))
         listed = self._read_all()
         elapsed = 0.0 if self._listed_at is None else monotonic - self._listed_at
         usages = [self._usage(pid, one, io, elapsed) for pid, (one, io) in listed.items()]
@@ -140,11 +142,11 @@ class ProcessesCollector:
         self._listed_at = None
 
     def _read(self, name: str) -> bytes:
-        return procfs.read_text(os.path.join(self._root, "proc", name)).encode()
+        return procfs.read_text(f"{self._root}/proc/{name}").encode()
 
     def _read_all(self) -> dict[int, tuple[Stat, int | None]]:
-        base = os.path.join(self._root, "proc")
-        pids = {int(name) for name in os.listdir(base) if name.isdigit()}
+        base = f"{self._root}/proc"
+        pids = {int(name) for name in procfs.read_names(base) if name.isdigit()}
         for pid in self._kept.keys() - pids:
             self._kept.pop(pid).close()
         found: dict[int, tuple[Stat, int | None]] = {}
@@ -154,7 +156,7 @@ class ProcessesCollector:
         return found
 
     def _read_one(self, pid: int, path: str) -> tuple[Stat, int | None] | None:
-        """None where the process is gone. A kept descriptor that fails may mean a reused pid: it is opened anew once."""
+        """None where the process is gone. A kept descriptor that fails may mean a reused pid: it is opened anew."""
         for kept in (self._kept.pop(pid, None), _Kept(path)):
             if kept is None:
                 continue
@@ -193,10 +195,10 @@ class ProcessesCollector:
 
     def _read_words(self, pid: int) -> tuple[str, str]:
         """User name (the id where /etc/passwd lacks it) and command line; the process may have ended meanwhile."""
-        base = os.path.join(self._root, "proc", str(pid))
+        base = Path(self._root, "proc", str(pid))
         try:
-            uid = os.stat(base).st_uid
-            with open(os.path.join(base, "cmdline"), "rb") as file:
+            uid = base.stat().st_uid
+            with (base / "cmdline").open("rb") as file:
                 return self._users.get(uid, str(uid)), command_line(file.read(4 * COMMAND_CHARACTERS))
         except OSError:
             return "", ""

@@ -4,6 +4,7 @@ import contextlib
 import fnmatch
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 PAGE = 4096
 LIKELY_CUT = 2048
@@ -56,7 +57,7 @@ class Files:
         """Content of `path` (without a leading slash). Raises OSError."""
         file = self._files.get(path)
         if file is None:
-            file = self._files[path] = KeptFile(os.path.join(self._root, path))
+            file = self._files[path] = KeptFile(f"{self._root}/{path}")
         return file.read()
 
     def read_optional(self, path: str) -> bytes:
@@ -75,7 +76,7 @@ class Files:
 def read_text(path: str) -> str:
     """The stripped text of a small file; empty where it cannot be read."""
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             return file.read(PAGE * 16).decode(errors="replace").strip()
     except OSError:
         return ""
@@ -84,7 +85,8 @@ def read_text(path: str) -> str:
 def read_names(path: str) -> list[str]:
     """The sorted names in a directory; empty where it cannot be read."""
     try:
-        return sorted(os.listdir(path))
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries)
     except OSError:
         return []
 

@@ -1,9 +1,9 @@
 """Sensors: temperatures and fans from /sys/class/hwmon; where that has no temperature, from /sys/class/thermal."""
 
 import dataclasses
-import os
 import re
 from collections import Counter
+from pathlib import Path
 from typing import Literal
 
 from agent.collectors import Reading, procfs
@@ -31,7 +31,9 @@ class Source:
     @property
     def metric(self) -> str:
         name = procfs.label(f"{self.group} {self.label}")
-        return metric_name("fan.rpm", fan=name) if self.kind == "fan" else metric_name("temperature.celsius", sensor=name)
+        if self.kind == "fan":
+            return metric_name("fan.rpm", fan=name)
+        return metric_name("temperature.celsius", sensor=name)
 
 
 def value(kind: str, text: str) -> float | None:
@@ -48,23 +50,23 @@ def value(kind: str, text: str) -> float | None:
 
 def read_sources(root: str) -> list[Source]:
     """The sensors that this machine has."""
-    base = os.path.join(root, "sys/class/hwmon")
-    chips = [(os.path.join(base, chip), procfs.read_text(os.path.join(base, chip, "name")) or chip)
+    base = f"{root}/sys/class/hwmon"
+    chips = [(f"{base}/{chip}", procfs.read_text(f"{base}/{chip}/name") or chip)
              for chip in procfs.read_names(base)]
     repeated = {name for name, count in Counter(name for _, name in chips).items() if count > 1}
     sources = [source for path, name in chips for source in _read_chip(path, name, is_repeated=name in repeated)]
     if not any(source.kind == "temperature" for source in sources):
-        sources += _read_zones(os.path.join(root, "sys/class/thermal"))
+        sources += _read_zones(f"{root}/sys/class/thermal")
     return sources[:MAX_SENSORS]
 
 
 def _read_chip(path: str, name: str, *, is_repeated: bool) -> list[Source]:
-    group = f"{name}-{os.path.basename(os.path.realpath(os.path.join(path, 'device')))}" if is_repeated else name
+    group = f"{name}-{Path(path, 'device').resolve().name}" if is_repeated else name
     sources = []
     for file in procfs.read_names(path):
         if (found := _INPUT.fullmatch(file)) is None:
             continue
-        stem = os.path.join(path, f"{found[1]}{found[2]}_")
+        stem = f"{path}/{found[1]}{found[2]}_"
         label = procfs.read_text(stem + "label") or f"{found[1]}{found[2]}"
         if found[1] == "fan":
             sources.append(Source(stem + "input", "fan", group, label))
@@ -76,8 +78,8 @@ def _read_chip(path: str, name: str, *, is_repeated: bool) -> list[Source]:
 
 def _read_zones(base: str) -> list[Source]:
     zones = [zone for zone in procfs.read_names(base) if zone.startswith("thermal_zone")]
-    return [Source(os.path.join(base, zone, "temp"), "temperature", "thermal",
-                   f"{procfs.read_text(os.path.join(base, zone, 'type'))} {zone[12:]}".strip()) for zone in zones]
+    return [Source(f"{base}/{zone}/temp", "temperature", "thermal",
+                   f"{procfs.read_text(f'{base}/{zone}/type')} {zone[12:]}".strip()) for zone in zones]
 
 
 class SensorsCollector:

@@ -1,7 +1,7 @@
 """The system as a whole: uptime, users, file handles, clock offset."""
 
-import os
 import struct
+from pathlib import Path
 from typing import Any
 
 from agent.collectors import Reading, procfs
@@ -68,8 +68,9 @@ class System:
     def open(self) -> str | None:
         return None
 
-    def collect(self, now: float, monotonic: float) -> Reading:
-        metrics: dict[str, float] = {"system.uptime_seconds": round(float(self._files.read("proc/uptime").split(None, 1)[0]))}
+    def collect(self, now: float, monotonic: float) -> Reading:  # noqa: ARG002 (one signature for all collectors)
+        uptime = float(self._files.read("proc/uptime").split(None, 1)[0])
+        metrics: dict[str, float] = {"system.uptime_seconds": round(uptime)}
         if monotonic - self._users_at >= USERS_SECONDS:
             self._users_at, self._users = monotonic, read_users(self._root)
         if self._users is not None:
@@ -88,12 +89,12 @@ class System:
 def read_users(root: str) -> int | None:
     """Users logged in, from utmp; where a system has it no more, from logind's sessions; else None."""
     try:
-        with open(os.path.join(root, "run/utmp"), "rb") as file:
+        with Path(root, "run/utmp").open("rb") as file:
             return users(file.read(UTMP_BYTES * 1000))
     except OSError:
         pass
-    base = os.path.join(root, "run/systemd/sessions")
-    if not os.path.isdir(base):
+    base = f"{root}/run/systemd/sessions"
+    if not Path(base).is_dir():
         return None
-    sessions = [procfs.read_text(os.path.join(base, name)) for name in procfs.read_names(base) if name.isalnum()]
+    sessions = [procfs.read_text(f"{base}/{name}") for name in procfs.read_names(base) if name.isalnum()]
     return sum("\nCLASS=user\n" in f"\n{session}\n" for session in sessions)
