@@ -8,5 +8,6 @@
 * `postgres`, `nats`  the embedded servers
 * `supervisor`  keeps programs running; `restarts` decides when, `output` where their lines go
 * `programs`    one program as a process of our own
+* `startup`     what is left to do while everything starts
 * `welcome`     what people read: addresses, what was found, the first score
 """

@@ -18,8 +18,9 @@ from compose.credentials import DataDirectoryError, State
 from compose.nats import NatsError
 from compose.output import LEVELS, Terminal
 from compose.postgres import PostgresError
-from compose.programs import is_port_free
+from compose.programs import Program, is_port_free
 from compose.stack import Stack
+from compose.startup import Startup
 from compose.supervisor import Child, Supervisor
 from compose.welcome import Welcome
 from shared import bus, database, logs, names, settings
@@ -87,10 +88,10 @@ def _run(wanted: Settings, data: Path, environ: Mapping[str, str], terminal: Ter
     stopping, asked = _catch_signals()
     supervisor = Supervisor(data / "logs", terminal)
     try:
-        plan = _start(wanted, data, environ, supervisor)
-        welcome = _welcome(wanted, plan, environ, started_at)
+        plan, agent = _start(wanted, data, environ, supervisor)
+        startup = Startup(plan, supervisor, terminal, _welcome(wanted, plan, environ, started_at), agent)
         _await_servers(plan, supervisor, stopping)
-        supervisor.run(stopping, lambda: _tick(welcome, terminal))
+        supervisor.run(stopping, startup.tick)
     except (PostgresError, NatsError):
         if not asked:  # initdb hears Ctrl-C too
             raise
@@ -115,8 +116,8 @@ def _catch_signals() -> tuple[threading.Event, list[int]]:
     return stopping, asked
 
 
-def _start(wanted: Settings, data: Path, environ: Mapping[str, str], supervisor: Supervisor) -> Stack:
-    """Start all programs at once: the services wait for the servers by themselves."""
+def _start(wanted: Settings, data: Path, environ: Mapping[str, str], supervisor: Supervisor) -> tuple[Stack, Program | None]:
+    """Start all programs at once (the services wait for the servers by themselves), except the agent, who comes later."""
     state = credentials.read_state(data)
     wanted = _own_servers(wanted, state)
     cluster = postgres.prepare(data, state.passwords["database"]) if wanted.database_url == EMBEDDED else None
@@ -132,9 +133,11 @@ def _start(wanted: Settings, data: Path, environ: Mapping[str, str], supervisor:
     if cluster is not None:
         supervisor.start(postgres.program(cluster, state.ports["database"]))
     credentials.write_env(data, stack.client_environment(plan))
-    for program in stack.programs(plan, environ, wanted.without):
+    services = {program.name: program for program in stack.programs(plan, environ, wanted.without)}
+    agent = services.pop("agent", None)
+    for program in services.values():
         supervisor.start(program)
-    return plan
+    return plan, agent
 
 
 def _own_servers(wanted: Settings, state: State) -> Settings:
@@ -188,10 +191,3 @@ def _await_servers(plan: Stack, supervisor: Supervisor, stopping: threading.Even
 
 def _is_wanted(child: Child, stopping: threading.Event) -> bool:
     return child.is_alive and not stopping.is_set()
-
-
-def _tick(welcome: Welcome, terminal: Terminal) -> None:
-    """While the stack starts, services waiting for one another are no news; afterwards their warnings are."""
-    welcome.step()
-    if welcome.is_done and terminal.level > LEVELS["warning"]:
-        terminal.level = LEVELS["warning"]
