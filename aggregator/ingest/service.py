@@ -145,7 +145,7 @@ class _Slot:
             self._renewed_at = now
         batch = self._receiver.take()
         self._store(batch, now)
-        if now - self._fleet_at >= FLEET_SECONDS:
+        if not 0 <= now - self._fleet_at < FLEET_SECONDS:
             self._fleet_at = now
             self._publisher.fleet(now)
             self._gauges.hosts.set(len(self._shard.hosts))
@@ -205,6 +205,8 @@ class _Slot:
         """Every second for a small fleet, every 12 s for a large one; at once for a host's first score."""
         first = set(moved.tolist()) - self._scored
         every = min(max(len(self._touched) / 200, 1.0), CHECKPOINT_MAX_SECONDS)
+        if first:
+            self._fleet_at = 0.0  # the fleet has changed: tell it now
         if first or (self._touched and not 0 <= now - self._checkpoint_at < every):
             self._scored |= first
             self._checkpoint_at = now
@@ -264,6 +266,6 @@ def load(connection: database.Connection, lease: slots.Lease, now: float) -> Sha
         shard.restore_range(by_id[host_id], epoch, from_seq, to_seq)
     with connection.transaction(), connection.cursor() as cursor:
         slots.fence(cursor, lease)
-        rollups.write_due_since(cursor, lease, shard.minutes.closed_to)
+        rollups.write_due_since(cursor, lease, shard.minutes.closed_to, now)
         rollups.write_closed_to(cursor, lease, shard.minutes.closed_to)
     return shard

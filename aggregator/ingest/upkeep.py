@@ -46,7 +46,7 @@ class Upkeep:
             self._profile()
         if now - self.due_at >= DUE_EVERY or idle:
             self.due_at = now
-            self._remake()
+            self._remake(now)
 
     def _rooms(self, now: float) -> None:
         """Partitions ahead and retention. A lock that somebody holds for long puts them off to the next time."""
@@ -67,12 +67,12 @@ class Upkeep:
     def _profile(self) -> None:
         self.committer.shard.profile = read_profile(self.connection)
 
-    def _remake(self) -> None:
+    def _remake(self, now: float) -> None:
         deadline = time.perf_counter() + DUE_SECONDS
         while time.perf_counter() < deadline:
             with self.connection.transaction(), self.connection.cursor() as cursor:
                 slots.fence(cursor, self.lease)
-                due = rollups.fetch_due(cursor, self.lease, DUE_ROWS)
+                due = rollups.fetch_due(cursor, self.lease, now, DUE_ROWS)
                 closed_to = datetime.fromtimestamp(self.committer.shard.minutes.closed_to, UTC)
                 for one in due:
                     self.committer.late_known.pop((one.host_id, int(one.hour.timestamp())), None)

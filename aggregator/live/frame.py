@@ -89,12 +89,14 @@ def build(intake: Intake, layouts: Layouts, inputs: Columns, figures: Columns, p
     """The frame of an intake (n ≥ 1) with health scores appended to each sample, and which samples are out of bounds.
 
     Out of bounds: outside its metric's bounds in the catalogue, or too large for the database's real. Such samples are
-    still in the frame; the caller takes them out.
+    still in the frame, their wrong values zeroed; the caller takes them out.
     """
     sizes = np.array([len(layout.keys) for layout in intake.layouts], np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     values = np.array(intake.values, np.float64)
-    bad = out_of_bounds(values, starts, intake.layouts)
+    wrong = out_of_bounds(values, intake.layouts)
+    bad = np.logical_or.reduceat(wrong, starts)
+    values[wrong] = 0.0
     scores = health.scores(matrix(values, starts, intake.layouts, inputs), profile)
     has = ~np.isnan(scores)
     masks = has @ (1 << np.arange(scores.shape[1]))
@@ -113,11 +115,11 @@ def build(intake: Intake, layouts: Layouts, inputs: Columns, figures: Columns, p
     return frame, bad
 
 
-def out_of_bounds(values: NDArray[np.float64], starts: NDArray[np.int64], layouts: list[Layout]) -> NDArray[np.bool_]:
-    """(n,): samples with a value outside its metric's bounds."""
+def out_of_bounds(values: NDArray[np.float64], layouts: list[Layout]) -> NDArray[np.bool_]:
+    """Which values lie outside the bounds of their metric."""
     low = np.concatenate([layout.low for layout in layouts])
     high = np.concatenate([layout.high for layout in layouts])
-    return np.logical_or.reduceat(outside(values, low, high), starts)
+    return outside(values, low, high)
 
 
 def outside(values: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -73,37 +73,39 @@ def write_hours_due(cursor: Cursor, host_ids: Sequence[int], hours: Sequence[int
              unnest(%s::float8[]) AS m (o) ON CONFLICT DO NOTHING""", [due_at, list(host_ids), list(hours)])
 
 
-def write_due_since(cursor: Cursor, lease: Lease, closed_to: int) -> None:
+def write_due_since(cursor: Cursor, lease: Lease, closed_to: int, now: float) -> None:
     """After a takeover: everything stored but not rolled up before `closed_to` is due, and so is each hour it ended."""
     cursor.execute(
         """INSERT INTO rollup_due (host_id, hour, raw_from, raw_to, due_at)
            SELECT s.host_id, date_trunc('hour', s.ts), min(date_trunc('minute', s.ts)),
-             max(date_trunc('minute', s.ts)) + interval '1 minute', now()
+             max(date_trunc('minute', s.ts)) + interval '1 minute', to_timestamp(%(now)s)
            FROM sample s JOIN host h ON h.id = s.host_id
            WHERE s.received_at >= %(from)s - interval '6 minutes' AND s.ts >= %(from)s AND s.ts < to_timestamp(%(to)s)
              AND h.partition %% %(slots)s = %(slot)s
            GROUP BY 1, 2
            ON CONFLICT (host_id, hour) DO UPDATE SET raw_from = least(rollup_due.raw_from, excluded.raw_from),
              raw_to = greatest(rollup_due.raw_to, excluded.raw_to)""",
-        {"from": lease.rolled_up_to, "to": closed_to, "slots": lease.slots, "slot": lease.slot})
-    ended = lease.rolled_up_to.replace(minute=0, second=0, microsecond=0)
-    while ended.timestamp() + 3600 <= closed_to and ended > lease.rolled_up_to - timedelta(days=2):
+        {"from": lease.rolled_up_to, "to": closed_to, "slots": lease.slots, "slot": lease.slot, "now": now})
+    for hour in hours_between(lease.rolled_up_to.timestamp(), closed_to):
         cursor.execute(
             """INSERT INTO rollup_due (host_id, hour, due_at)
-               SELECT h.id, %s, now() + make_interval(secs => h.id %% 60) FROM host h JOIN host_now n ON n.host_id = h.id
-               WHERE h.partition %% %s = %s AND n.ts >= %s - interval '1 day' ON CONFLICT DO NOTHING""",
-            [ended, lease.slots, lease.slot, ended])
-        if closed_to - ended.timestamp() > 2 * 86_400:
-            break
-        ended += timedelta(hours=1)
+               SELECT h.id, to_timestamp(%s), to_timestamp(%s + h.id %% 60) FROM host h JOIN host_now n ON n.host_id = h.id
+               WHERE h.partition %% %s = %s AND n.ts >= to_timestamp(%s) - interval '1 day' ON CONFLICT DO NOTHING""",
+            [hour, now, lease.slots, lease.slot, hour])
 
 
-def fetch_due(cursor: Cursor, lease: Lease, limit: int) -> list[Due]:
-    """Up to `limit` hours whose time has come and that are all closed, oldest first."""
+def hours_between(since: float, until: float) -> list[int]:
+    """Hours (their starts) that ended in (since, until]; the first 48 of them: no sample can be of the others. Pure."""
+    first = int(since // 3600) * 3600
+    return [hour for hour in range(first, int(until), 3600) if hour + 3600 <= until][:48]
+
+
+def fetch_due(cursor: Cursor, lease: Lease, now: float, limit: int) -> list[Due]:
+    """Up to `limit` hours whose time has come at `now` (Unix s), longest due first."""
     rows = cursor.execute(
         """SELECT d.host_id, d.hour, d.raw_from, d.raw_to FROM rollup_due d JOIN host h ON h.id = d.host_id
-           WHERE d.due_at <= now() AND h.partition %% %s = %s ORDER BY d.due_at LIMIT %s""",
-        [lease.slots, lease.slot, limit]).fetchall()
+           WHERE d.due_at <= to_timestamp(%s) AND h.partition %% %s = %s ORDER BY d.due_at LIMIT %s""",
+        [now, lease.slots, lease.slot, limit]).fetchall()
     return [Due(*row) for row in rows]
 
 

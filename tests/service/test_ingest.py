@@ -51,17 +51,31 @@ class Agent:
         self.poll(lambda: seq in self.watermarks)
 
 
+class Clock:
+    """The time as ingest sees it: real, moved by what a test adds."""
+
+    ahead = 0.0
+
+    def __call__(self):
+        return time.time() + self.ahead
+
+
 @pytest.fixture
-def ingest(broker, database_url, topic_root):
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def ingest(broker, database_url, topic_root, clock):
     started = []
 
-    def start(slots=1):
-        service = Service(database_url, bus.read_brokers(broker.url), bus.Tls(), Topics(topic_root), slots)
+    def start(slots=1, *, wait=True):
+        service = Service(database_url, bus.read_brokers(broker.url), bus.Tls(), Topics(topic_root), slots, clock)
         thread = threading.Thread(target=service.run, daemon=True)
         thread.start()
         started.append((service, thread))
         deadline = time.monotonic() + 20
-        while any(service.ready().values()):
+        while wait and any(service.ready().values()):
             assert time.monotonic() < deadline, service.ready()
             time.sleep(0.01)
         return service
@@ -112,3 +126,194 @@ def test_duplicates_are_stored_once(ingest, agent, rows):
     agent.sample(seq=3)
     agent.await_watermark(3)
     assert rows("SELECT seq FROM sample ORDER BY seq") == [(1,), (2,), (3,)]
+
+
+BAD = [
+    ("empty", b""), ("json", b'{"v":1'), ("missing", b'{"v":1}'), ("shape", b"[1]"), ("shape", b"null"), ("shape", b"[" * 100_000),
+    ("utf8", b'{"v":"\xff"}'), ("depth", b'{"a":' * 40_000), ("size", b" " * 300_000), ("json", b"\xef\xbb\xbf{}"),
+    ("json", b'{"v":1,"x":"\\ud800"}'),
+]
+BAD_FIELDS = [
+    ("version", {"v": 2}), ("spoof", {"host": "web-2"}), ("epoch", {"epoch": "xyz"}), ("future", {"ts": 4e9}),
+    ("unit", {"ts": time.time() * 1e3}), ("unit", {"ts": time.time() * 1e9}), ("past", {"ts": 0}), ("past", {"ts": -5}),
+    ("too_old", {"ts": time.time() - 30 * 86_400}), ("type", {"ts": "now"}), ("range", {"oldest": -1}), ("type", {"metrics": [1]}),
+    ("count", {"metrics": {}}), ("count", {"metrics": {f"custom.m{i}": i for i in range(10_000)}}),
+    ("name", {"metrics": {"Cpu": 1}}), ("name", {"metrics": {"custom.a b": 1}}), ("name", {"metrics": {"custom.\u202e": 1}}),
+    ("name", {"metrics": {"custom." + "x" * 200: 1}}), ("name", {"metrics": {"health.score": 100}}),
+    ("name", {"metrics": {"disk.percent{mount=/,mount=/}": 1}}), ("type", {"metrics": {"cpu.percent": True}}),
+    ("type", {"metrics": {"cpu.percent": "12"}}), ("type", {"metrics": {"cpu.percent": None}}),
+    ("range", {"metrics": {"cpu.percent": 101}}), ("range", {"metrics": {"cpu.percent": -1}}),
+    ("range", {"metrics": {"memory.used_bytes": -1}}), ("range", {"metrics": {"custom.x": 1e300}}),
+]
+
+
+def test_bad_input_costs_only_itself(ingest, agent, rows):
+    """Every kind of bad message is kept with its reason, passed by the watermark, and its neighbours are stored."""
+    ingest()
+    for _, payload in BAD:
+        agent.raw(payload)
+    for reason, fields in BAD_FIELDS:
+        agent.sample(**fields)
+        if reason == "epoch":
+            agent.seq -= 1  # a message that does not say whose it is has no place in the stream
+        agent.sample()
+    agent.await_watermark(2 * len(BAD_FIELDS) - 1)
+    agent.poll(lambda: rows("SELECT count(*) FROM reject WHERE reason = 'future'") == [(1,)])
+    kept = [reason for (reason,) in rows("SELECT reason FROM reject ORDER BY id")]
+    assert rows("SELECT count(*) FROM sample") == [(len(BAD_FIELDS),)]
+    assert {host for (host,) in rows("SELECT name FROM host")} == {"web-1"}
+
+
+def test_wrong_partition_is_refused(ingest, agent, rows):
+    """A topic whose partition is not the host's is refused, whatever its payload says."""
+    ingest()
+    right = agent.topics.up("web-1", "sample")
+    part = right.split("/agent/")[1][:2]
+    agent.sample()
+    agent.raw(b"{}", topic=right.replace(f"/agent/{part}/", "/agent/00/" if part != "00" else "/agent/01/"))
+    agent.poll(lambda: rows("SELECT reason FROM reject") == [("topic",)])
+
+
+def test_what_the_database_refuses_is_bisected(ingest, agent, rows, database_url):
+    """One row that Postgres does not take is found and kept as a reject; the rest of the frame is stored."""
+    with database.open_connection(database_url, "test") as connection:
+        connection.execute("ALTER TABLE sample ADD CONSTRAINT no_13 CHECK (seq <> 13)")
+    ingest()
+    for _ in range(40):
+        agent.sample()
+    agent.await_watermark(40)
+    assert rows("SELECT count(*) FROM sample") == [(39,)]
+    assert rows("SELECT reason, seq FROM reject") == [("database", 13)]
+
+
+def test_out_of_order_and_resent_samples_fill_the_hole(ingest, agent, rows):
+    """The watermark waits for a hole, and passes it at once when the resend has filled it."""
+    ingest()
+    for seq in (1, 2, 5, 6):
+        agent.sample(seq=seq)
+    agent.await_watermark(2)
+    for seq in (3, 4, 5):
+        agent.sample(seq=seq)
+    agent.await_watermark(6)
+    assert rows("SELECT count(*), count(DISTINCT seq) FROM sample") == [(6, 6)]
+
+
+def test_what_the_agent_dropped_becomes_gap_rows(ingest, agent, rows):
+    """Seqs before `oldest` that never came are gap rows, found again after a restart of ingest."""
+    service = ingest()
+    agent.sample(seq=1)
+    agent.sample(seq=5, oldest=4)
+    agent.sample(seq=10**12, oldest=10**12)
+    agent.await_watermark(10**12)
+    assert rows("SELECT from_seq, to_seq FROM gap ORDER BY 1") == [(2, 4 - 1), (4, 4), (6, 10**12 - 1)]
+    service.stop()
+    ingest()
+    agent.hello(oldest=10**12)
+    agent.poll(lambda: agent.watermarks.count(10**12) >= 2)
+
+
+def test_hello_is_answered_at_once(ingest, agent):
+    """A hello is answered with the position, also by an ingest that has no sample of the epoch."""
+    ingest()
+    agent.hello()
+    agent.await_watermark(0)
+
+
+def test_snapshots_inventory_and_state_reach_the_host(ingest, agent, rows):
+    """Status, inventory with labels, and snapshots are kept, newest wins; a bad one is refused alone."""
+    ingest()
+    now = time.time()
+    agent.raw(wire.encode(wire.Status(host="web-1", state="online", ts=now, version="9", boot_id="b")), "status")
+    agent.raw(wire.encode(wire.Inventory(host="web-1", ts=now, os="Debian", labels={"site": "x"})), "inventory")
+    agent.raw(wire.encode(wire.Containers(host="web-1", ts=now, containers=[], total=0)), "containers")
+    agent.raw(wire.encode(wire.Sensors(host="web-1", ts=now, available=False, reason="a\0b")), "sensors")
+    agent.poll(lambda: rows("SELECT kind FROM snapshot") == [("containers",)])
+    assert rows("SELECT name, state, labels->>'site', inventory->>'os' FROM host") == [("web-1", "online", "x", "Debian")]
+    assert rows("SELECT reason FROM reject") == [("type",)]
+
+
+def test_health_is_retained(ingest, agent, broker, topic_root):
+    """Whoever subscribes later sees each host's health and the fleet's."""
+    ingest()
+    agent.sample({"cpu.percent": 99.0})
+    agent.await_watermark(1)
+    seen = {}
+    topics = Topics(topic_root)
+    panel = bus.Client(bus.read_brokers(broker.url), "panel", lambda topic, payload, _: seen.update({topic.decode(): payload}),
+                       subscriptions=[topics.health("+"), topics.fleet_health()])
+    deadline = time.monotonic() + 15
+    while len(seen) < 2 and time.monotonic() < deadline:
+        panel.poll(0.05)
+    panel.close()
+    assert json.loads(seen[topics.health("web-1")])["status"] == "critical"
+    assert json.loads(seen[topics.fleet_health()])["hosts"] == 1
+
+
+RECOMPUTED = """
+    SELECT host, metric, date_trunc(%s, ts) AS at, count(*), min(value), avg(value), max(value) FROM samples
+    WHERE ts < to_timestamp(%s) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""
+
+
+def _same(recomputed, stored):
+    assert [row[:4] for row in recomputed] == [row[:4] for row in stored]
+    for expected, found in zip(recomputed, stored, strict=True):
+        assert (expected[4], expected[6]) == (found[4], found[6])
+        assert found[5] == pytest.approx(expected[5], rel=1e-6)
+
+
+def test_rollups_equal_a_recompute_from_raw(ingest, agent, rows, clock):
+    """Minutes, hours and days equal a recompute from raw: late data, new layouts and a restart of ingest included."""
+    day = 86_400
+    clock.ahead = (time.time() // day + 1) * day - 130 - time.time()  # 130 s before midnight UTC
+    service = ingest()
+    base = int(clock())
+    for i in range(50):
+        extra = {"custom.late": float(i)} if i % 7 == 0 else {}
+        agent.sample({"cpu.percent": (i * 37) % 101, "memory.percent": 50.0} | extra, ts=base - 2 * i + 0.5)
+    agent.await_watermark(50)
+    clock.ahead += 70
+    for i in range(10):
+        agent.sample({"cpu.percent": 1.5 * i}, ts=base - 300 - 60 * i)  # minutes that are closed
+    agent.await_watermark(60)
+    service.stop()
+    ingest()
+    agent.sample({"cpu.percent": 3.25}, ts=clock())
+    agent.await_watermark(61)
+    clock.ahead += 400  # past midnight, past the spread of the ended hours
+    agent.poll(lambda: rows("SELECT count(*) FROM rollup_due") == [(0,)] and rows("SELECT count(*) FROM rollup_1d")[0][0] > 0, 30)
+    [(closed_to,)] = rows("SELECT extract(epoch FROM rolled_up_to)::float8 FROM slot")
+    for table, unit, span in (("samples_1m", "minute", 60), ("samples_1h", "hour", 3600), ("samples_1d", "day", day)):
+        stored = rows(f"SELECT host, metric, ts, count, min, mean, max FROM {table} ORDER BY 1, 2, 3")
+        _same(rows(RECOMPUTED, unit, closed_to // span * span), stored)
+
+
+def test_standby_takes_over_and_the_former_owner_writes_nothing(ingest, agent, rows, database_url):
+    """A lease that another process took ends the former owner's writes; the standby continues without loss."""
+    first = ingest()
+    agent.sample()
+    agent.await_watermark(1)
+    standby = ingest(wait=False)
+    with database.open_connection(database_url, "test") as connection:
+        connection.execute("UPDATE slot SET expires_at = now() - interval '1 second'")
+    agent.poll(lambda: not standby.ready()["slot"], 20)
+    agent.poll(lambda: first.ready()["slot"])
+    agent.poll(lambda: not any(standby.ready().values()))
+    agent.sample(seq=1)
+    agent.sample(seq=2)
+    agent.await_watermark(2)
+    assert rows("SELECT seq FROM sample ORDER BY 1") == [(1,), (2,)]
+
+
+def test_two_slots_share_the_fleet(ingest, broker, topic_root, rows):
+    """With two slots two processes take one each, and every host is stored by exactly one of them."""
+    one, two = ingest(2), ingest(2)
+    agents = [Agent(broker.url, topic_root, f"web-{i}") for i in range(8)]
+    for each in agents:
+        each.sample()
+    for each in agents:
+        each.await_watermark(1)
+        each.client.close()
+    assert rows("SELECT count(*) FROM sample") == [(8,)]
+    counts = [service.gauges.registry.get_sample_value("drumbeat_ingest_samples_total") for service in (one, two)]
+    assert sum(counts) == 8
+    assert min(counts) > 0
