@@ -2,7 +2,8 @@
 
 1. Live samples are published once, at their tick; they wait for nothing.
 2. On connect the agent says hello; the answer tells up to where the aggregator has stored everything. From there to the
-   newest sample lies the backlog: sent oldest first, after a jittered start, at a bounded rate, between live samples.
+   newest sample lies the backlog: sent oldest first, at a bounded rate, between live samples, after a jittered start
+   (unless it is small).
 3. At most `window` resent samples may be without a watermark, so that a broker never holds more of one host; a full
    window is followed by a hello, whose answer opens it. The pace is thus what the aggregator can commit.
 4. No progress for `PATIENCE` although something was sent is a stall. A stall asks first (hello, a question of 150
@@ -19,19 +20,21 @@ PATIENCE = 20.0
 MAX_PATIENCE = 300.0
 MAX_PAUSE = 60.0
 START_JITTER = 2.0
+SMALL_BACKLOG = 10
 _FIRST_PAUSE, _SHORT_PAUSE = 1.0, 0.25
-_LEAST_ANSWER_SECONDS = 5.0
+_LEAST_ANSWER_SECONDS = 2.0
 _BURST_SECONDS = 0.25
 
 
 class Delivery:
     """The state of one host's delivery. Times are monotonic seconds; seqs count from 1; rate is samples a second."""
 
-    __slots__ = ("_allowance", "_allowed_at", "_ask_at", "_cursor", "_end", "_is_answered", "_is_asking", "_is_connected",
-                 "_is_doubted", "_patience", "_pause", "_progress_at", "_random", "_rate", "_sent", "_sent_at", "_start_at",
-                 "_window", "confirmed", "rewinds")
+    __slots__ = ("_allowance", "_allowed_at", "_ask_at", "_cursor", "_end", "_is_answered", "_is_asking",
+                 "_is_connected", "_is_doubted", "_patience", "_pause", "_progress_at", "_random", "_rate", "_sent",
+                 "_sent_at", "_start_at", "_window", "confirmed", "rewinds")
 
-    def __init__(self, confirmed: int, rate: float = 200.0, window: int = 64, chance: random.Random | None = None) -> None:
+    def __init__(self, confirmed: int, rate: float = 200.0, window: int = 64,
+                 chance: random.Random | None = None) -> None:
         self.confirmed, self._rate, self._window = confirmed, rate, window
         self._random = chance or random.Random()  # noqa: S311 (spreads load, guards nothing)
         self.rewinds = 0
@@ -48,7 +51,7 @@ class Delivery:
         return self._cursor != 0
 
     def connected(self, newest: int, now: float) -> None:
-        """A connection was made, and a hello is sent on it; what of everything up to `newest` is missing comes again."""
+        """A connection was made, and a hello is sent on it; what is missing up to `newest` will be sent again."""
         self._is_connected, self._is_answered, self._is_doubted = True, False, False
         self._cursor, self._end, self._sent = 0, newest, newest
         self._sent_at.clear()
@@ -81,7 +84,7 @@ class Delivery:
         self._pause_asking(now, max(self._pause, _LEAST_ANSWER_SECONDS))
 
     def watermark(self, seq: int, newest: int, now: float) -> str:
-        """Everything up to `seq` is stored. What it meant: confirmed, backlog, rewound, restored, doubted or nothing."""
+        """Everything up to `seq` is stored. It meant: confirmed, backlog, rewound, restored, doubted or nothing."""
         if seq < self.confirmed and not self._is_asking:
             self._is_doubted = True
             return "doubted"
@@ -152,7 +155,9 @@ class Delivery:
     def _resend(self, seq: int, end: int, now: float) -> None:
         self._cursor, self._end = (seq + 1, end) if seq < end else (0, 0)
         self._progress_at = now
-        self._start_at = self._allowed_at = now + self._random.uniform(0.0, START_JITTER)
+        jitter = START_JITTER if end - seq > SMALL_BACKLOG else 0.0
+        self._start_at = self._allowed_at = now + self._random.uniform(0.0, jitter)
+        self._allowance = float(SMALL_BACKLOG)
         self._sent_at.clear()
 
     def _pause_asking(self, now: float, seconds: float) -> None:

@@ -9,7 +9,11 @@ MAX_STEP_SECONDS = 86_400.0
 
 
 class SpoolError(Exception):
-    """The spool cannot be opened; the message names the directory and what to do."""
+    """The spool cannot be opened; the message names the directory and what to do. `is_in_use`: another agent has it."""
+
+    def __init__(self, message: str, *, is_in_use: bool = False) -> None:
+        super().__init__(message)
+        self.is_in_use = is_in_use
 
 
 @dataclasses.dataclass(slots=True)
@@ -31,7 +35,8 @@ def open_lock(path: Path) -> int:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(file)
-        raise SpoolError(f"spool {path.parent} is in use by another agent; stop it, or give another --data") from None
+        raise SpoolError(f"spool {path.parent} is in use by another agent; stop it, or give another --data",
+                         is_in_use=True) from None
     return file
 
 

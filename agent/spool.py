@@ -50,6 +50,7 @@ class Spool:
         self.directory, self._limits = directory, limits
         self.dropped = self.unspooled = self.damaged = 0
         self._log = logs.get("spool")
+        boot_id = boot_id.replace("-", "")
         self._holes = Holes()
         self._cache: tuple[int, int, bytes, list[framing.Record]] | None = None
         self._file = -1

@@ -332,7 +332,8 @@ class Client:
 
     def _wait(self, sock: _SlicedSocket, timeout: float) -> None:
         want_write = self._paho is not None and self._paho.want_write()
-        select.select([sock, *self._wake], [sock] if want_write else [], [], timeout)
+        readable: list[Any] = [sock, *self._wake]
+        select.select(readable, [sock] if want_write else [], [], timeout)
 
     def _connect(self, timeout: float) -> None:
         now = time.monotonic()

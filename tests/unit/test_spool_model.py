@@ -1,4 +1,4 @@
-"""The spool against a model in memory: any order of appends, confirmations, restarts, kills, short writes, full disks."""
+"""The spool against a model in memory: appends, confirmations, restarts, kills, short writes, full disks in any order."""
 
 import errno
 import os
@@ -6,7 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hypothesis import settings, strategies as st
+from hypothesis import settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from agent import spool

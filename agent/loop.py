@@ -1,0 +1,202 @@
+"""The agent's one thread: read at the tick, spool, publish once, and between ticks listen and send the backlog."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from msgspec import Struct, structs
+
+from agent.delivery import Delivery
+from agent.ticks import Ticks
+from shared import __version__, bus, logs, wire
+from shared.topics import Topics
+
+FIRST_TICK_SECONDS = 1.0
+INVENTORY_SECONDS = 600.0
+LONGEST_WAIT = 5.0
+
+
+class Queue(Protocol):
+    """A spool, on disk or in memory."""
+
+    epoch: str
+
+    @property
+    def confirmed(self) -> int: ...
+    @property
+    def newest(self) -> int: ...
+    @property
+    def oldest(self) -> int: ...
+    @property
+    def pending(self) -> int: ...
+    def append(self, payload: bytes, now: float) -> bool: ...
+    def confirm(self, seq: int, now: float) -> None: ...
+    def read(self, first: int, count: int) -> list[tuple[int, bytes]]: ...
+    def forget_cache(self) -> None: ...
+
+
+class Readings(Protocol):
+    """What the collectors give at a tick; `agent.collection.Collection` is the real one."""
+
+    def collect(self, now: float, monotonic: float) -> tuple[dict[str, float], dict[str, Struct]]: ...
+    def states(self) -> list[wire.CollectorState]: ...
+
+
+class Agent:
+    """One host's agent. `read_inventory` is given the wall clock and the states of the collectors."""
+
+    def __init__(self, host: str, interval: float, topics: Topics, spool: Queue, collection: Readings,
+                 read_inventory: Callable[[float, list[wire.CollectorState]], wire.Inventory], *, boot_id: str = "",
+                 resend_rate: float = 200.0, wall: Callable[[], float] = time.time,
+                 monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._host, self._interval, self._topics, self._spool = host, interval, topics, spool
+        self._collection, self._read_inventory, self._boot_id = collection, read_inventory, boot_id
+        self._wall, self._monotonic = wall, monotonic
+        self._delivery = Delivery(spool.confirmed, resend_rate)
+        self._snapshots: dict[str, bytes] = {}
+        self._inventory: wire.Inventory | None = None
+        self._inventory_at = 0.0
+        self._client: bus.Client | None = None
+        self._log = logs.get("agent")
+        self._sample_topic = topics.up(host, "sample")
+        self.stopping = False
+        self.failures = 0
+
+    def run(self, brokers: Sequence[bus.Broker], client_id: str, tls: bus.Tls | None = None, wake: int | None = None) -> None:
+        """Work until `stopping` is set (and `wake` is readable), then say goodbye. Raises BusError for TLS files."""
+        will = bus.Will(self._topics.up(self._host, "status"), self._status("offline", "lost"))
+        with bus.Client(brokers, client_id, self._on_message, subscriptions=[self._topics.all_down(self._host)], will=will,
+                        tls=tls, on_connected=self._on_connected, wake=wake) as client:
+            self._client = client
+            self._guarded(self._prime)
+            ticks = Ticks(self._monotonic() + min(FIRST_TICK_SECONDS, self._interval), self._interval)
+            while not self.stopping:
+                self._turn(client, ticks)
+            self._say_goodbye(client)
+
+    def _turn(self, client: bus.Client, ticks: Ticks) -> None:
+        now = self._monotonic()
+        if not client.is_connected:
+            self._delivery.disconnected()
+        if now >= ticks.due_at:
+            self._guarded(self._tick)
+            ticks.passed(self._monotonic())
+        self._guarded(self._catch_up)
+        now = self._monotonic()
+        client.poll(min(max(ticks.due_at - now, 0.0), self._delivery.wait(now), LONGEST_WAIT))
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        """A fault of ours costs one step, never the agent."""
+        try:
+            step()
+        except Exception:
+            self.failures += 1
+            if self.failures in (1, 10, 100) or self.failures % 1000 == 0:
+                logs.event(self._log, "a step failed", logging.ERROR, exc_info=True, failures=self.failures)
+
+    def _prime(self) -> None:
+        """Read everything once, so that the first sample already has rates; the snapshots count."""
+        _, snapshots = self._collection.collect(self._wall(), self._monotonic())
+        self._show(snapshots)
+        self._watch_inventory()
+
+    def _tick(self) -> None:
+        now, monotonic = self._wall(), self._monotonic()
+        metrics, snapshots = self._collection.collect(now, monotonic)
+        metrics["agent.spool_samples"] = self._spool.pending
+        self._send(metrics, now)
+        self._show(snapshots)
+        self._watch_inventory()
+
+    def _send(self, metrics: dict[str, float], now: float) -> None:
+        seq = self._spool.newest + 1
+        payload = wire.encode(wire.Sample(
+            v=wire.VERSION, host=self._host, epoch=self._spool.epoch, seq=seq, ts=round(now, 3), metrics=metrics,
+            oldest=self._spool.oldest or seq, interval=self._interval))
+        monotonic = self._monotonic()
+        self._spool.append(payload, monotonic)
+        if self._publish(self._sample_topic, payload):
+            self._delivery.published(seq, monotonic)
+
+    def _catch_up(self) -> None:
+        """Send what is due of the backlog, and ask where there is something to ask."""
+        now = self._monotonic()
+        first, count = self._delivery.due(now)
+        if count:
+            self._resend(first, count, now)
+        if self._delivery.is_asking_due(now):
+            self._say_hello()
+            self._delivery.asked(now)
+
+    def _resend(self, first: int, count: int, now: float) -> None:
+        end, sent, last = self._delivery.end(), 0, 0
+        for seq, payload in self._spool.read(first, count):
+            last = seq
+            if seq <= end and self._publish(self._sample_topic, payload):
+                sent += 1
+        self._delivery.resent(end if not last or last >= end else last, sent, now)
+        if not self._delivery.is_resending:
+            self._spool.forget_cache()
+
+    def _publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
+        return self._client is not None and self._client.publish(topic, payload, qos=qos, retain=retain)
+
+    def _on_connected(self) -> None:
+        now = self._monotonic()
+        self._publish(self._topics.up(self._host, "status"), self._status("online"), qos=1, retain=True)
+        self._say_hello()
+        self._delivery.connected(self._spool.newest, now)
+        if self._inventory is not None:
+            self._publish(self._topics.up(self._host, "inventory"), wire.encode(self._inventory), qos=1, retain=True)
+        for kind, payload in self._snapshots.items():
+            self._publish(self._topics.up(self._host, kind), payload, retain=True)
+
+    def _say_hello(self) -> None:
+        hello = wire.Hello(host=self._host, epoch=self._spool.epoch, oldest=self._spool.oldest, newest=self._spool.newest,
+                           boot_id=self._boot_id, version=__version__, ts=round(self._wall(), 3))
+        self._publish(self._topics.up(self._host, "hello"), wire.encode(hello))
+
+    def _on_message(self, topic: bytes, payload: bytes, _retained: bool) -> None:
+        if topic.endswith(b"/down/watermark"):
+            try:
+                mark = wire.decode(wire.Watermark, payload)
+            except wire.WireError as error:
+                logs.event(self._log, "unusable watermark", logging.WARNING, error=error)
+                return
+            if mark.epoch == self._spool.epoch:
+                self._on_watermark(mark.seq)
+
+    def _on_watermark(self, seq: int) -> None:
+        now, newest, before = self._monotonic(), self._spool.newest, self._delivery.confirmed
+        meaning = self._delivery.watermark(seq, newest, now)
+        if self._delivery.confirmed != self._spool.confirmed:
+            self._spool.confirm(self._delivery.confirmed, now)
+        if meaning in ("backlog", "rewound", "restored"):
+            logs.event(self._log, f"resending: {meaning}", stored=seq, before=before, newest=newest)
+
+    def _show(self, snapshots: dict[str, Struct]) -> None:
+        for kind, snapshot in snapshots.items():
+            self._snapshots[kind] = wire.encode(snapshot)
+            self._publish(self._topics.up(self._host, kind), self._snapshots[kind], retain=True)
+
+    def _watch_inventory(self) -> None:
+        """Publish the inventory when a collector came or went, and when something else of it has changed."""
+        known, states = self._inventory, self._collection.states()
+        now = self._monotonic()
+        if known is not None and known.collectors == states and now - self._inventory_at < INVENTORY_SECONDS:
+            return
+        fresh = self._read_inventory(round(self._wall(), 3), states)
+        self._inventory_at = now
+        if known is None or structs.replace(fresh, ts=known.ts) != known:
+            self._inventory = fresh
+            self._publish(self._topics.up(self._host, "inventory"), wire.encode(fresh), qos=1, retain=True)
+
+    def _status(self, state: str, reason: str = "") -> bytes:
+        return wire.encode(wire.Status(
+            host=self._host, state=state, reason=reason, boot_id=self._boot_id,  # type: ignore[arg-type]
+            epoch=self._spool.epoch, version=__version__, ts=round(self._wall(), 3)))
+
+    def _say_goodbye(self, client: bus.Client) -> None:
+        if client.publish(self._topics.up(self._host, "status"), self._status("offline", "stopped"), qos=1, retain=True):
+            client.flush()
