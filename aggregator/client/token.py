@@ -13,8 +13,6 @@ from shared import database, logs, settings
 from shared.settings import SettingsError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
     from aggregator.store.tokens import Token
 
 USAGE = """usage: drumbeat token create NAME --scope read|operate|admin [--expires-days N] [--json]
@@ -23,6 +21,8 @@ USAGE = """usage: drumbeat token create NAME --scope read|operate|admin [--expir
 
 Scopes: read sees everything but tokens, operate also acts on hosts and alerts, admin also changes settings and
 tokens."""
+
+APPLICATION = "drumbeat-token"
 
 Name = Annotated[str, Meta(description="name of the token, 1 to 100 characters", min_length=1, max_length=100)]
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     own = settings.load(kind, f"token {verb}", argv[1:], environ, positional=positional)
     logs.configure("warning")
     try:
-        return act(database.open_engine(own.database_url, "drumbeat-token", pool_size=1), own)
+            return act(own)
     except database.DatabaseUrlError as error:
         raise SettingsError(f"--database-url: {error}") from None
     except database.Unavailable as error:
@@ -72,11 +72,11 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return 1
 
 
-def _create(engine: "Engine", own: Creation) -> int:
+def _create(own: Creation) -> int:
     from aggregator.store import tokens
 
     expires_at = None if own.expires_days is None else datetime.now(UTC) + timedelta(days=own.expires_days)
-    database.migrate(own.database_url)
+    engine = database.open_engine(own.database_url, APPLICATION, pool_size=1)
     try:
         plain = tokens.create(engine, own.name, [own.scope], expires_at)
     except tokens.TokenNameTakenError as error:
@@ -91,10 +91,10 @@ def _create(engine: "Engine", own: Creation) -> int:
     return 0
 
 
-def _list(engine: "Engine", own: Listing) -> int:
+def _list(own: Listing) -> int:
     from aggregator.store import tokens
 
-    database.migrate(own.database_url)
+    engine = database.open_engine(own.database_url, APPLICATION, pool_size=1)
     found, now = tokens.fetch_all(engine), datetime.now(UTC)
     if own.json:
         screen.print_json([_row(token, now) for token in found])
@@ -104,10 +104,10 @@ def _list(engine: "Engine", own: Listing) -> int:
     return 0
 
 
-def _revoke(engine: "Engine", own: Revocation) -> int:
+def _revoke(own: Revocation) -> int:
     from aggregator.store import tokens
 
-    database.migrate(own.database_url)
+    engine = database.open_engine(own.database_url, APPLICATION, pool_size=1)
     if not tokens.revoke(engine, own.name):
         print(f"drumbeat token: no valid token is named {own.name!r}; see drumbeat token list", file=sys.stderr)
         return 1
@@ -143,7 +143,7 @@ def _shown(at: datetime | None) -> str:
     return "never" if at is None else f"{at:%Y-%m-%d %H:%M}Z"
 
 
-_VERBS: dict[str, tuple[type[Any], Sequence[str], Callable[["Engine", Any], int]]] = {
+_VERBS: dict[str, tuple[type[Any], Sequence[str], Callable[[Any], int]]] = {
     "create": (Creation, ("name",), _create),
     "list": (Listing, (), _list),
     "revoke": (Revocation, ("name",), _revoke),

@@ -1,0 +1,8 @@
+"""What `drumbeat doctor` looks at; each check gives findings, each finding says what it means and how to mend it.
+
+* `finding`   the record of one finding
+* `machine`   this machine: file handles, clock, disk
+* `broker`    the MQTT broker, by really trying what drumbeat needs on a scratch topic
+* `database`  Postgres: version, rights, schema, partitions, retention, leases, freshness
+* `service`   the REST API
+"""
