@@ -1,30 +1,24 @@
 """GPUs through NVML, its library replaced by recorded answers."""
 
-# ruff: noqa: N802, N818 (the names are those of NVML)
+# ruff: noqa: N802 (the names are those of NVML)
 
 import types
+from pathlib import Path
 
+import pynvml
 import pytest
 
 from agent.collectors.gpu import GpuCollector
 
 
-class NVMLError(Exception):
-    pass
-
-
-class NotSupported(NVMLError):
-    pass
-
-
 class Recorded:
     """pynvml as far as it is asked here: two cards, the second without utilisation and power."""
 
-    NVML_TEMPERATURE_GPU = 0
-    NVMLError_NotSupported = NotSupported
-    NVMLError_LibraryNotFound = type("LibraryNotFound", (NVMLError,), {})
-    NVMLError_NoPermission = type("NoPermission", (NVMLError,), {})
-    NVMLError_Unknown = type("Unknown", (NVMLError,), {})
+    NVML_TEMPERATURE_GPU = pynvml.NVML_TEMPERATURE_GPU
+    NVMLError_NotSupported = pynvml.NVMLError_NotSupported
+    NVMLError_LibraryNotFound = pynvml.NVMLError_LibraryNotFound
+    NVMLError_NoPermission = pynvml.NVMLError_NoPermission
+    NVMLError_Unknown = pynvml.NVMLError_Unknown
 
     def __init__(self, cards=2, lost=False):
         self.cards, self.lost, self.open = cards, lost, 0
@@ -43,9 +37,9 @@ class Recorded:
 
     def nvmlDeviceGetUtilizationRates(self, card):
         if self.lost:
-            raise NVMLError("GPU is lost")
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
         if card == 1:
-            raise NotSupported
+            raise self.NVMLError_NotSupported
         return types.SimpleNamespace(gpu=37, memory=12)
 
     def nvmlDeviceGetMemoryInfo(self, card):
@@ -56,7 +50,7 @@ class Recorded:
 
     def nvmlDeviceGetPowerUsage(self, card):
         if card == 1:
-            raise NotSupported
+            raise self.NVMLError_NotSupported
         return 71_234
 
     def nvmlDeviceGetName(self, card):
@@ -114,7 +108,20 @@ def test_a_lost_card_is_an_error_and_is_let_go(driver):
     nvml = Recorded(lost=True)
     collector = GpuCollector(driver, library=lambda: nvml)
     collector.open()
-    with pytest.raises(NVMLError, match="lost"):
+    with pytest.raises(pynvml.NVMLError, match=r"(?i)lost"):
         collector.collect(0.0, 0.0)
     collector.close()
     assert nvml.open == 0
+
+
+def test_the_recorded_library_has_only_names_of_the_real_one():
+    """The stand-in cannot answer a question that NVML does not know."""
+    asked = [name for name in dir(Recorded) if name.startswith(("nvml", "NVML"))]
+    assert len(asked) >= 15
+    assert [name for name in asked if not hasattr(pynvml, name)] == []
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="there is a driver here")
+def test_the_real_library_without_a_driver_says_so(driver):
+    """The real pynvml on a machine without the driver's library is told apart from a broken one."""
+    assert "libnvidia-ml.so.1 cannot be loaded" in GpuCollector(driver).open()

@@ -11,10 +11,9 @@ from agent_builders import collector_settings
 
 from agent import once
 from agent.collection import Collection
-from agent.collectors import build, portable, procfs
+from agent.collectors import build, portable, procfs, system, systemd
 from agent.collectors.processes import ProcessesCollector, Stat, Usage, top
 from agent.collectors.sensors import SensorsCollector
-from agent.collectors.systemd import Systemd
 from agent.inventory import read_inventory
 from shared.catalogue import bounds, find
 from shared.wire import Inventory, decode, encode
@@ -151,11 +150,24 @@ def test_thermal_zones_stand_in_for_chips(tmp_path):
 
 def test_failed_units(tmp_path):
     """Where systemd runs, each failed unit is a 1; where it does not, that is said."""
-    assert Systemd(str(tmp_path)).open() == "systemd does not run here"
+    assert systemd.Systemd(str(tmp_path)).open() == "systemd does not run here"
     (tmp_path / "run/systemd/system").mkdir(parents=True)
-    collector = Systemd(str(tmp_path), ask=lambda: "a.service loaded failed failed A\n")
+    collector = systemd.Systemd(str(tmp_path), ask=lambda: "a.service loaded failed failed A\n")
     assert collector.open() is None
     assert collector.collect(0.0, 0.0).metrics == {"systemd.unit_failed{unit=a.service}": 1}
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="systemd runs here")
+def test_a_systemctl_that_complains_is_an_error():
+    """Where systemctl cannot answer, its own words are the error; no failed unit is not claimed."""
+    with pytest.raises((RuntimeError, FileNotFoundError), match="systemctl"):
+        systemd.read_failed()
+
+
+def test_the_kernels_clock_is_off_by_little_or_not_known():
+    """adjtimex answers in seconds: on a machine with NTP less than half a second, else nothing."""
+    offset = system.KernelClock().offset()
+    assert offset is None or abs(offset) <= 0.5
 
 
 def test_the_table_of_one_sample(capsys):
