@@ -4,8 +4,9 @@ Formulas (protocol.md, "Health score"): each component is a piecewise linear cur
 overall score is the mean of the components a host has, weighted. An absent metric means an absent component.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -95,7 +96,7 @@ def scores(inputs: Floats, profile: Profile = DEFAULT_PROFILE) -> Floats:
 def penalties(inputs: Floats, profile: Profile) -> dict[str, Floats]:
     """The terms of each component, (n,) each: `cpu.base`, `cpu-load`, …; NaN in a base where the component is absent."""
     column = dict(zip(INPUTS, inputs.T, strict=True))
-    known = {name: np.nan_to_num(values, nan=0.0) for name, values in column.items()}
+    known = dict(zip(INPUTS, np.where(np.isnan(inputs), 0.0, inputs).T, strict=True))
     count = np.where(known["cpu.count"] > 0, known["cpu.count"], np.inf)
     overload = np.maximum(known["cpu.load1"] / count - 1.0, 0.0)
     over_swap = np.maximum(known["swap.percent"] - profile.swap_from_percent, 0.0)
@@ -176,23 +177,26 @@ def _losses(name: str, score: float, terms: Mapping[str, float], metrics: Mappin
     return found
 
 
-def _text(name: str, term: str, metrics: Mapping[str, float]) -> str:
-    def value(key: str) -> float:
-        return metrics.get(key, 0.0)
+_TEXTS: dict[tuple[str, str], str] = {
+    ("cpu", ""): "CPU is {cpu.percent:.1f} % busy",
+    ("cpu", "load"): "load {cpu.load1:.2f} exceeds {cpu.count:.0f} CPUs",
+    ("memory", ""): "memory is {memory.percent:.1f} % used",
+    ("memory", "swap"): "swap is {swap.percent:.1f} % used",
+    ("disk", ""): "{fullest} is {disk.percent:.1f} % full",
+    ("services", ""): "{containers.running:.0f} of {containers.total:.0f} containers run",
+    ("services", "unhealthy"): "unhealthy containers: {containers.unhealthy:.0f}",
+    ("services", "stopped"): "containers stopped that should run: {containers.stopped:.0f}",
+    ("network", "errors"): "{network.error_percent:.2f} % of packets have errors",
+    ("network", "drops"): "{network.drop_percent:.2f} % of packets are dropped",
+}
+_FIELD = re.compile(r"\{([a-z0-9_.]+?)(?::(\.\df))?\}")
 
-    texts: dict[tuple[str, str], str] = {
-        ("cpu", ""): f"CPU is {value('cpu.percent'):.1f} % busy",
-        ("cpu", "load"): f"load {value('cpu.load1'):.2f} exceeds {value('cpu.count'):.0f} CPUs",
-        ("memory", ""): f"memory is {value('memory.percent'):.1f} % used",
-        ("memory", "swap"): f"swap is {value('swap.percent'):.1f} % used",
-        ("disk", ""): f"{_fullest(metrics)} is {value('disk.percent'):.1f} % full",
-        ("services", ""): f"{value('containers.running'):.0f} of {value('containers.total'):.0f} containers run",
-        ("services", "unhealthy"): f"{value('containers.unhealthy'):.0f} containers are unhealthy",
-        ("services", "stopped"): f"{value('containers.stopped'):.0f} containers are stopped that should run",
-        ("network", "errors"): f"{value('network.error_percent'):.2f} % of packets have errors",
-        ("network", "drops"): f"{value('network.drop_percent'):.2f} % of packets are dropped",
-    }
-    return texts[name, term]
+
+def _text(name: str, term: str, metrics: Mapping[str, float]) -> str:
+    def shown(field: re.Match[str]) -> str:
+        return _fullest(metrics) if field[1] == "fullest" else format(metrics.get(field[1], 0.0), field[2])
+
+    return _FIELD.sub(shown, _TEXTS[name, term])
 
 
 def _fullest(metrics: Mapping[str, float]) -> str:
@@ -209,7 +213,6 @@ def recommendations(reasons: list[wire.Loss], metrics: Mapping[str, float]) -> l
 
 def _advice(loss: wire.Loss, metrics: Mapping[str, float]) -> str | None:
     """Advice for one loss; None for the few points that ordinary use costs."""
-    key: Any = (loss.component, loss.text.split()[0]) if loss.component in ("services", "network") else loss.component
     if loss.component == "cpu" and loss.text.startswith("load"):
         return "More tasks are waiting than there are CPUs: see the top processes, spread or stop some."
     if loss.component == "memory" and loss.text.startswith("swap"):
@@ -218,15 +221,16 @@ def _advice(loss: wire.Loss, metrics: Mapping[str, float]) -> str | None:
         return "Containers are not all running and healthy: read their logs, then restart what should run."
     if loss.component == "network":
         return "Packets are lost or damaged: check cables, drivers, duplex settings and queue lengths."
-    percent = metrics.get(f"{key}.percent", 0.0)
+    percent = metrics.get(f"{loss.component}.percent", 0.0)
     if percent < 70:
         return None
     urgent = percent >= 90
+    mount = _fullest(metrics) if loss.component == "disk" else ""
     return {
         "cpu": "CPU is nearly saturated: see the top processes now." if urgent
         else "CPU is busy: see the top processes; plan for more capacity if this lasts.",
         "memory": "Memory is nearly exhausted: stop or limit the largest processes now, before the kernel does." if urgent
         else "Memory is filling: see the largest processes.",
-        "disk": f"{_fullest(metrics)} is nearly full: remove old logs, images and backups now, or enlarge it." if urgent
-        else f"{_fullest(metrics)} is filling: clean up or plan to enlarge it.",
+        "disk": f"{mount} is nearly full: remove old logs, images and backups now, or enlarge it." if urgent
+        else f"{mount} is filling: clean up or plan to enlarge it.",
     }[loss.component]
