@@ -47,7 +47,7 @@ class Up:
     def wait_for(self, pattern, seconds=30.0):
         deadline = time.monotonic() + seconds
         while (found := re.search(pattern, self.text)) is None:
-            if time.monotonic() > deadline or self.process.poll() is not None:
+            if time.monotonic() > deadline or not self._reader.is_alive():
                 pytest.fail(f"never said {pattern!r}; exit {self.process.poll()}; said:\n{self.text}")
             time.sleep(0.02)
         return found
@@ -171,4 +171,30 @@ def test_a_taken_port_is_refused_with_a_line(data_directory):
             capture_output=True, text=True, check=False, timeout=30)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert f"--port: {port} is taken" in done.stderr
+    assert processes_of(data_directory) == {}
+
+
+def test_a_server_that_does_not_start_is_told_with_its_last_words(data_directory):
+    """No endless waiting: exit 1, why in the server's own words, and nothing left running."""
+    (data_directory / "nats").mkdir()
+    (data_directory / "nats" / "store").write_text("a file where the broker needs a directory")
+    with running(data_directory) as up:
+        assert up.process.wait(30) == 1
+        up.wait_for("the embedded broker does not start")
+        assert "storage directory is not a directory" in up.text
+    assert processes_of(data_directory) == {}
+
+
+@pytest.mark.mosquitto
+def test_ones_own_broker_and_database_replace_the_embedded_ones(
+        data_directory, mosquitto_server, empty_database_url, topic_root):
+    """Two URLs are all it takes; neither embedded server is started, and the schema is made in the given database."""
+    with running(data_directory, "--broker-url", mosquitto_server.url, "--database-url", empty_database_url,
+                 "--topic-root", topic_root) as up:
+        up.wait_for(rf"score +{HOST}: ")
+        assert count_samples(up)[0] > 0
+        assert up.env["DRUMBEAT_DATABASE_URL"] == empty_database_url
+        assert not (data_directory / "postgres").exists()
+        assert not (data_directory / "nats").exists()
+        assert up.stop() == 0
     assert processes_of(data_directory) == {}
