@@ -118,8 +118,13 @@ class Collection:
         def run() -> None:
             slot.inbox.append(_run(slot.collector, slot.is_open, self._clock, now, monotonic))
 
-        slot.running = threading.Thread(target=run, name=f"collect-{slot.collector.name}", daemon=True)
-        slot.running.start()
+        thread = threading.Thread(target=run, name=f"collect-{slot.collector.name}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no room for a thread (pids limit): costs this collector only
+            self._settled(slot, _Outcome(0.0, error=str(error)))
+        else:
+            slot.running = thread
 
     def _received(self, slot: _Slot) -> Reading | None:
         if not slot.inbox:

@@ -129,6 +129,18 @@ def test_several_that_may_block_share_one_budget():
         one.gate.set()
 
 
+def test_a_machine_without_room_for_a_thread_keeps_its_other_numbers(monkeypatch):
+    """Where no thread can be started (a limit on tasks), only the collectors that need one fail."""
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    collection = Collection([Counting("blocking", may_block=True), Counting("good")])
+    metrics, _ = collection.collect(0.0, 0.0)
+    assert (metrics["agent.collector_up{collector=blocking}"], metrics["custom.good"]) == (0, 1)
+    assert state_of(collection, "blocking").reason == "can't start new thread"
+
+
 def test_a_blocking_collector_that_answers_in_time_is_in_the_same_sample():
     """The budget is there to wait for: a quick answer is not put off to the next tick."""
     metrics, snapshots = Collection([Counting("quick", may_block=True)], budget_seconds=5).collect(0.0, 0.0)
