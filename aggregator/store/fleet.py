@@ -12,7 +12,7 @@ from aggregator.analysis import liveness
 from aggregator.store.reading import fetch_row, fetch_rows
 
 SORTS: dict[str, str] = {
-    "name": "''", "score": "n.score", "last_seen": "extract(epoch FROM n.ts)", "cpu": "n.cpu", "memory": "n.memory",
+    "name": "h.name", "score": "n.score", "last_seen": "extract(epoch FROM n.ts)", "cpu": "n.cpu", "memory": "n.memory",
     "disk": "n.disk"}
 
 # The rule of analysis.liveness once more, where filters need it; a test holds both to the same answers.
@@ -83,22 +83,17 @@ def fetch_page(engine: Engine, asked: Filter, now: datetime, *, sort: str = "nam
 
     Raises PositionError.
     """
-    kind, absent = ("text", "''") if sort == "name" else ("float8", f"'{'-' if descending else ''}Infinity'")
-    key = "''" if sort == "name" else f"coalesce({SORTS[sort]}::float8, {absent})"
     where, parameters = _where(asked)
+    key, kind = _sort_key(sort, descending=descending)
     if after is not None:
         if sort != "name" and not _is_number(after.key):
             raise PositionError
-        beyond, name_beyond = ("<", ">") if descending and sort != "name" else (">", ">")
-        if sort == "name" and descending:
-            name_beyond = "<"
-        last = f"CAST(:key AS {kind})"
-        where.append(f"({key} {beyond} {last} OR ({key} = {last} AND h.name {name_beyond} :name))")
+        last, beyond = f"CAST(:key AS {kind})", "<" if descending else ">"
+        where.append(f"({key} {beyond} {last} OR ({key} = {last} AND h.name > :name))")
         parameters |= {"key": after.key, "name": after.name}
-    order = "DESC" if descending else "ASC"
     rows = fetch_rows(
         engine, f"""SELECT {_COLUMNS}, CAST({key} AS text) AS sort_key {_FROM} WHERE {' AND '.join(where)}
-                    ORDER BY {key} {order}, h.name {order if sort == 'name' else 'ASC'} LIMIT :limit""",
+                    ORDER BY {key} {'DESC' if descending else 'ASC'}, h.name LIMIT :limit""",
         parameters | {"now": now, "limit": limit + 1})
     keys = [row.pop("sort_key") for row in rows]
     hosts = [Host(**row) for row in rows[:limit]]
@@ -140,6 +135,13 @@ def delete(engine: Engine, name: str) -> bool:
             connection.execute(text(f"DELETE FROM {table} WHERE host_id = :host"), {"host": host})  # noqa: S608 (constants)
         connection.execute(text("DELETE FROM host WHERE id = :host"), {"host": host})
     return True
+
+
+def _sort_key(sort: str, *, descending: bool) -> tuple[str, str]:
+    """SQL of a sort key and its type; what is absent comes last in either order."""
+    if sort == "name":
+        return SORTS[sort], "text"
+    return f"coalesce(CAST({SORTS[sort]} AS float8), '{'-' if descending else ''}Infinity')", "float8"
 
 
 def _is_number(text_: str) -> bool:

@@ -1,0 +1,75 @@
+"""The real API for tests: served by uvicorn on a free port, on a database of the test, with its clock at `builders.NOW`."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import httpx
+import uvicorn
+from builders import NOW, Connection
+
+from aggregator.api import application
+from aggregator.api.backend import Backend
+from aggregator.store import reading, tokens
+from shared import database
+
+
+class Api:
+    """A client with an admin token, and a connection to put rows in."""
+
+    def __init__(self, client: httpx.Client, connection: Connection, plain: str) -> None:
+        self.client, self.connection, self.token = client, connection, plain
+
+    def ask(self, path: str, method: str = "GET", *, token: str | None = None, **more: Any) -> httpx.Response:
+        """Any answer; `token` empty asks without one."""
+        plain = self.token if token is None else token
+        headers = ({"Authorization": f"Bearer {plain}"} if plain else {}) | more.pop("headers", {})
+        return self.client.request(method, path, headers=headers, **more)
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """The JSON of a good answer below /api/v1."""
+        response = self.ask(f"/api/v1{path}", params=parameters)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+
+@contextlib.contextmanager
+def running(url: str, *, clock: Callable[[], datetime] = lambda: NOW, bootstrap_token: str = "",
+            **more: Any) -> Iterator[httpx.Client]:
+    """A client of an API that has begun to serve, ready or not."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    app = application.build(Backend(url, clock=clock, bootstrap_token=bootstrap_token), **more)
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=30) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
+
+
+def wait_for(client: httpx.Client, path: str, status: int, seconds: float = 20.0) -> httpx.Response:
+    """The first answer of `path` with this status."""
+    deadline = time.monotonic() + seconds
+    while (response := client.get(path)).status_code != status:
+        assert time.monotonic() < deadline, f"{path} answers {response.status_code}: {response.text}"
+        time.sleep(0.02)
+    return response
+
+
+@contextlib.contextmanager
+def serving(url: str, **more: Any) -> Iterator[tuple[Api, Connection]]:
+    """A ready API with an admin token."""
+    engine = reading.open_engine(url)
+    plain = tokens.create(engine, "tests", ["admin"])
+    engine.dispose()
+    with database.open_connection(url, "tests") as connection, running(url, **more) as client:
+        wait_for(client, "/readyz", 200)
+        yield Api(client, connection, plain), connection

@@ -1,0 +1,243 @@
+"""The API over a real Postgres: every route answers what is stored."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import builders
+import pytest
+from api_client import Api, serving
+from builders import NOW
+
+METRICS = {"cpu.percent": 45.2, "cpu.load1": 1.5, "cpu.count": 4.0, "memory.percent": 20.0, "disk.percent": 64.0,
+           "disk.percent{mount=/}": 64.0, "memory.total_bytes": 8589934592.0, "health.score": 87.5, "health.cpu": 80.63}
+
+
+@pytest.fixture
+def api(database_url: str) -> Iterator[Api]:
+    with serving(database_url) as (api, connection):
+        builders.store_partitions(connection)
+        yield api
+
+
+def test_hosts_are_listed_with_state_and_figures(api: Api) -> None:
+    """The list shows liveness, the word of the score and the main figures of each host."""
+    builders.store_host(api.connection, "web-1", labels={"site": "berlin"})
+    builders.store_host(api.connection, "web-2", score=55.0, received_at=NOW - timedelta(hours=1))
+    found = api.get("/hosts")
+    assert [(h["name"], h["state"], h["status"], h["score"]) for h in found["hosts"]] == [
+        ("web-1", "online", "healthy", 90.0), ("web-2", "offline", "warning", 55.0)]
+    assert found["total"] == 2
+    assert found["next_cursor"] is None
+    assert found["hosts"][0]["labels"] == {"site": "berlin"}
+    assert found["hosts"][0]["received_at"] == "2026-11-21T12:00:00Z"
+
+
+@pytest.mark.parametrize(("query", "names"), [
+    ({"state": "offline"}, ["c"]), ({"status": ["critical", "unknown"]}, ["a", "d"]), ({"label": "site:x"}, ["a", "b"]),
+    ({"label": "rack"}, ["b"]), ({"label": ["site:x", "rack:1"]}, ["b"]), ({"q": "C"}, ["c"]), ({"host": ["a", "d"]}, ["a", "d"]),
+    ({"label": "site:none"}, [])])
+def test_hosts_are_filtered(api: Api, query: dict[str, Any], names: list[str]) -> None:
+    """Each filter narrows the list, and several together narrow it further."""
+    builders.store_host(api.connection, "a", labels={"site": "x"}, score=10.0)
+    builders.store_host(api.connection, "b", labels={"site": "x", "rack": "1"})
+    builders.store_host(api.connection, "c", received_at=NOW - timedelta(days=1), labels={"site": "y"})
+    builders.store_host(api.connection, "d", score=None)
+    found = api.get("/hosts", **query)
+    assert [h["name"] for h in found["hosts"]] == names
+    assert found["total"] == len(names)
+
+
+@pytest.mark.parametrize("sort", ["name", "-name", "score", "-score", "cpu", "-cpu", "last_seen", "-last_seen", "memory", "-disk"])
+def test_pages_together_are_the_whole_list(api: Api, sort: str) -> None:
+    """Following the cursor shows every host once, in the asked order, hosts without the figure last."""
+    for n in range(11):
+        builders.store_host(api.connection, f"h{n}", score=[None, 50.0, 70.1][n % 3], cpu=float(n % 4) or None, memory=n / 7,
+                            received_at=None if n == 10 else NOW - timedelta(seconds=n // 2))
+    whole = [h["name"] for h in api.get("/hosts", sort=sort)["hosts"]]
+    assert sorted(whole) == sorted(f"h{n}" for n in range(11))
+    pages, page = [], None
+    while True:
+        found = api.get("/hosts", sort=sort, limit=3, **({"cursor": page} if page else {}))
+        pages += [h["name"] for h in found["hosts"]]
+        assert found["total"] == 11
+        if (page := found["next_cursor"]) is None:
+            break
+    assert pages == whole
+    if sort == "-score":
+        assert whole == ["h2", "h5", "h8", "h1", "h4", "h7", "h0", "h3", "h6", "h9", "h10"] or whole[-1] == "h9"
+
+
+def test_one_host_and_its_deletion(api: Api) -> None:
+    """A host is shown, and once deleted it is gone with every row of it."""
+    host = builders.store_host(api.connection)
+    builders.store_samples(api.connection, host, [(NOW, METRICS)])
+    builders.store_rollup(api.connection, "rollup_1m", host, NOW, 1, {"cpu.percent": (1, 2, 3)})
+    assert api.get("/hosts/web-1")["name"] == "web-1"
+    assert api.ask("/api/v1/hosts/web-1", "DELETE").status_code == 204
+    assert api.ask("/api/v1/hosts/web-1").status_code == 404
+    for table in ("host", "host_now", "sample", "rollup_1m"):
+        assert api.connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
+def test_latest_shows_every_metric_of_the_newest_sample(api: Api) -> None:
+    """Latest is the newest sample whole, with numbers as they were sent."""
+    host = builders.store_host(api.connection)
+    builders.store_samples(api.connection, host, [(NOW - timedelta(seconds=5), {"cpu.percent": 1.0}), (NOW, METRICS)])
+    found = api.get("/hosts/web-1/latest")
+    assert found["metrics"] == METRICS
+    assert found["ts"] == "2026-11-21T12:00:00Z"
+
+
+def test_health_has_a_reason_for_every_lost_point(api: Api) -> None:
+    """Health shows score, components and reasons: 45.2 % CPU costs 19.37 points of the CPU's health."""
+    host = builders.store_host(api.connection)
+    builders.store_samples(api.connection, host, [(NOW, METRICS)])
+    found = api.get("/hosts/web-1/health")
+    assert found["components"]["cpu"]["score"] == 80.63
+    assert {"component": "cpu", "points": 19.37, "text": "CPU is 45.2 % busy"} in found["reasons"]
+    assert found["recommendations"] == ["All systems operating normally."]
+    assert found["ts"] == "2026-11-21T12:00:00Z"
+
+
+def test_fleet_health_counts_live_hosts_and_shows_the_worst(api: Api) -> None:
+    """Fleet health is the mean of the hosts online, with the worst and why, also by label."""
+    full = builders.store_host(api.connection, "db-1", score=40.0, labels={"site": "x"})
+    builders.store_host(api.connection, "web-1", score=100.0, labels={"site": "y"})
+    builders.store_host(api.connection, "gone", score=1.0, received_at=NOW - timedelta(days=1))
+    builders.store_samples(api.connection, full, [(NOW, {"disk.percent": 95.0, "disk.percent{mount=/var}": 95.0})])
+    found = api.get("/fleet/health", group_by="site")
+    assert (found["score"], found["hosts"], found["online"]) == (70.0, 3, 2)
+    assert found["by_state"]["offline"] == 1
+    assert found["by_status"] == {"healthy": 1, "degraded": 0, "warning": 1, "critical": 0, "unknown": 0}
+    assert found["worst"][0]["host"] == "db-1"
+    assert found["worst"][0]["reasons"] == ["disk: /var is 95.0 % full"]
+    assert [(g["group"], g["score"]) for g in found["groups"]] == [("", None), ("x", 40.0), ("y", 100.0)]
+    advice = api.get("/recommendations")["recommendations"]
+    assert [one["host"] for one in advice] == ["db-1"]
+    assert "/var is nearly full" in advice[0]["recommendation"]
+
+
+def test_snapshots_are_shown(api: Api) -> None:
+    """Containers, processes and sensors come from the latest snapshots, sorted and bounded; absence has its reason."""
+    host = builders.store_host(api.connection, inventory={"host": "web-1", "ts": 1.0, "boot_at": 2.0, "collectors": [
+        {"name": "sensors", "up": False, "reason": "no sensor chips"}]})
+    builders.store_snapshot(api.connection, host, "containers", {"total": 2, "containers": [
+        {"id": "2", "name": "shop", "state": "running", "health": "unhealthy", "started_at": 1763668800.0},
+        {"id": "1", "name": "db", "state": "exited"}]})
+    builders.store_snapshot(api.connection, host, "processes", {"total": 99, "processes": [
+        {"pid": n, "name": f"p{n}", "cpu_percent": float(n), "memory_bytes": 100 - n, "io_bytes_per_second": None}
+        for n in range(60)]})
+    containers = api.get("/hosts/web-1/containers")
+    assert [c["name"] for c in containers["containers"]] == ["db", "shop"]
+    assert containers["containers"][1]["started_at"] == "2025-11-20T20:00:00Z"
+    assert [c["name"] for c in api.get("/containers", health="unhealthy")["containers"]] == ["shop"]
+    assert [c["host"] for c in api.get("/containers", state="exited", q="d")["containers"]] == ["web-1"]
+    processes = api.get("/hosts/web-1/processes")
+    assert [p["pid"] for p in processes["processes"]] == list(range(59, 49, -1))
+    assert processes["total"] == 99
+    assert [p["pid"] for p in api.get("/hosts/web-1/processes", sort="memory", limit=2)["processes"]] == [0, 1]
+    assert api.ask("/api/v1/hosts/web-1/processes?limit=51").status_code == 422
+    sensors = api.get("/hosts/web-1/sensors")
+    assert (sensors["available"], sensors["reason"]) == (False, "no sensor chips")
+    assert api.get("/hosts/web-1/inventory")["boot_at"] == "1970-01-01T00:00:02Z"
+
+
+def test_gaps_and_rejects_are_paged_newest_first(api: Api) -> None:
+    """Gaps and rejects are lists by cursor, newest first, filtered by host and reason."""
+    host = builders.store_host(api.connection)
+    for n in range(5):
+        api.connection.execute("INSERT INTO gap (host_id, epoch, from_seq, to_seq, reason) VALUES (%s, -1, %s, %s, 'full')",
+                               [host, n * 10, n * 10 + 4])
+        api.connection.execute(
+            """INSERT INTO reject (received_at, host, topic, reason, detail, size, sha256, payload)
+               VALUES (%s, 'web-1', 't', %s, 'd', 3, '\\x00', '\\xff7b')""", [NOW, "json" if n % 2 else "size"])
+    first = api.get("/hosts/web-1/gaps", limit=3)
+    rest = api.get("/hosts/web-1/gaps", limit=3, cursor=first["next_cursor"])
+    assert [g["from_seq"] for g in first["gaps"] + rest["gaps"]] == [40, 30, 20, 10, 0]
+    assert first["gaps"][0] | {"id": 0, "noticed_at": ""} == {
+        "id": 0, "host": "web-1", "epoch": "ffffffffffffffff", "from_seq": 40, "to_seq": 44, "samples": 5, "reason": "full",
+        "noticed_at": ""}
+    rejects = api.get("/rejects", reason="json", limit=1)
+    assert rejects["counts"] == {"json": 2, "size": 3}
+    assert rejects["rejects"][0]["payload"] == "\\xff{"
+    assert len(api.get("/rejects", reason="json", limit=1, cursor=rejects["next_cursor"])["rejects"]) == 1
+    assert api.ask("/api/v1/rejects?reason=nonsense").status_code == 422
+
+
+def test_fleet_latest_and_prometheus_show_newest_values(api: Api) -> None:
+    """Latest values of all hosts are a table of chosen metrics, and an exposition that Prometheus reads."""
+    for name, value in (("a", 1.5), ("b", 2.5)):
+        host = builders.store_host(api.connection, name)
+        builders.store_samples(api.connection, host, [(NOW, {"cpu.percent": value, f'disk.percent{{mount=/{name}}}': 9.0})])
+    builders.store_host(api.connection, "gone", received_at=NOW - timedelta(days=2))
+    found = api.get("/fleet/latest", metric=["cpu.percent", "disk.*"])
+    assert [(h["host"], h["values"]["cpu.percent"]) for h in found["hosts"]] == [("a", 1.5), ("b", 2.5)]
+    assert found["metrics"] == ["cpu.percent", "disk.percent{mount=/a}", "disk.percent{mount=/b}"]
+    text = api.ask("/metrics").text
+    assert 'drumbeat_cpu_percent{host="a"} 1.5\n' in text
+    assert 'drumbeat_disk_percent{mount="/b",host="b"} 9.0\n' in text
+    assert 'drumbeat_host_up{host="gone"} 0\n' in text
+    from prometheus_client.parser import text_string_to_metric_families
+    assert len(list(text_string_to_metric_families(text))) == 3
+    only = api.ask("/metrics?metric=cpu*&host=a").text
+    assert "disk" not in only
+    assert 'host="b"' not in only
+
+
+def test_lists_are_csv_and_ndjson_too(api: Api) -> None:
+    """Accept header or ?format= choose CSV or NDJSON; a cell is never a formula."""
+    builders.store_host(api.connection, "a", labels={"site": "x"})
+    builders.store_host(api.connection, "b", state="offline")
+    api.connection.execute("UPDATE host SET state_reason = '=1+1' WHERE name = 'b'")
+    response = api.ask("/api/v1/hosts", headers={"Accept": "text/html;q=0.1, text/csv"})
+    assert response.headers["content-type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(response.text)))
+    assert [row["name"] for row in rows] == ["a", "b"]
+    assert rows[1]["state_reason"] == "'=1+1"
+    assert rows[0]["received_at"] == "2026-11-21T12:00:00Z"
+    lines = api.ask("/api/v1/hosts?format=ndjson").text.splitlines()
+    assert [json.loads(line)["labels"] for line in lines] == [{"site": "x"}, {}]
+
+
+def test_storage_and_statistics(api: Api) -> None:
+    """Storage names tables, partitions and retention; statistics count hosts, samples, rejects, gaps."""
+    host = builders.store_host(api.connection)
+    builders.store_samples(api.connection, host, [(NOW, METRICS)])
+    found = api.get("/storage")
+    sample = next(table for table in found["tables"] if table["name"] == "sample")
+    assert sample["keep_days"] == 7
+    assert sample["newest"] == "2026-11-21T12:00:00Z"
+    assert {"sample_20261121", "sample_20261120"} <= {part["name"] for part in sample["partitions"]}
+    stats = api.get("/stats")
+    assert (stats["hosts"], stats["online"], stats["layouts"], stats["gaps"]) == (1, 1, 1, 0)
+    assert stats["recent_samples_count"] >= 0
+
+
+def test_words_are_published(api: Api) -> None:
+    """The catalogue and the schemas of the payloads are there for readers."""
+    metrics = api.get("/metrics")["metrics"]
+    assert {"name": "disk.percent", "unit": "percent", "help": "used on one file system", "low": 0.0, "high": 100.0,
+            "labels": ["mount"], "kind": "instance"} in metrics
+    for name in api.get("/schemas")["schemas"]:
+        assert api.get(f"/schemas/{name}")["$schema"].startswith("https://json-schema.org/")
+    assert api.get("")["links"]["hosts"] == "/api/v1/hosts"
+
+
+def test_policies_and_profile_are_changed(api: Api) -> None:
+    """Retention and health constants are changed by an administrator, within bounds."""
+    assert api.ask("/api/v1/retention-policies", "PUT", json={"raw": 3, "gap": 100}).status_code == 200
+    days = {row["name"]: row["keep_days"] for row in api.get("/retention-policies")["policies"]}
+    assert (days["raw"], days["gap"], days["rollup_1m"]) == (3, 100, 30)
+    for body in ({"raw": 0}, {"raw": "x"}, {"nonsense": 5}, {"raw": 10**9}):
+        assert api.ask("/api/v1/retention-policies", "PUT", json=body).status_code == 422
+    profile = api.ask("/api/v1/health-profiles/default", "PUT", json={"cpu_weight": 0.5}).json()["profile"]
+    assert (profile["cpu_weight"], profile["memory_weight"]) == (0.5, 0.25)
+    assert api.get("/health-profiles/default")["profile"] == profile
+    refused = api.ask("/api/v1/health-profiles/default", "PUT", json={"cpu_weight": 7})
+    assert refused.status_code == 422
+    assert "cpu_weight" in refused.json()["detail"]
+    assert api.ask("/api/v1/health-profiles/other").status_code == 404
