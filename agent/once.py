@@ -8,6 +8,8 @@ from shared.catalogue import find
 from shared.wire import CollectorState
 
 SECONDS_BETWEEN = 1.0
+PIPED_COLUMNS = 160
+ROOMY_COLUMNS = 120
 
 _BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -48,14 +50,19 @@ def print_sample(host: str, metrics: Mapping[str, float], states: Sequence[Colle
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
+    console = Console(soft_wrap=True)
+    if not console.is_terminal:
+        console.width = PIPED_COLUMNS
     table = Table(title=f"{host}: {len(metrics)} metrics", title_justify="left", box=None, pad_edge=False)
-    table.add_column("metric")
-    table.add_column("value", justify="right")
-    table.add_column("meaning", style="dim", overflow="fold")
+    table.add_column("metric", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    has_meanings = console.width >= ROOMY_COLUMNS
+    if has_meanings:
+        table.add_column("meaning", style="dim")
     for name in sorted(metrics, key=lambda name: (name.split(".", 1)[0], "{" in name, name)):
         metric = find(name)
-        table.add_row(escape(name), shown(name, metrics[name]), metric.help if metric is not None else "")
+        meaning = [metric.help if metric is not None else ""] if has_meanings else []
+        table.add_row(escape(name), shown(name, metrics[name]), *meaning)
     console.print(table)
     missing = [state for state in states if not state.up]
     if missing:
