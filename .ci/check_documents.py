@@ -4,6 +4,7 @@
 """  # noqa: INP001 (a script)
 
 import importlib
+import importlib.util
 import inspect
 import re
 import sys
@@ -32,6 +33,8 @@ def read_documents() -> dict[Path, str]:
 
 def settings_of(command: str) -> set[str]:
     """The names of all settings of a command: the fields of the `…Settings` structs that its module knows."""
+    if importlib.util.find_spec(COMMANDS[command][0]) is None:
+        return set()
     module = importlib.import_module(COMMANDS[command][0])
     kinds = [kind for name, kind in inspect.getmembers(module, inspect.isclass)
              if name.endswith("Settings") and issubclass(kind, msgspec.Struct)]
@@ -75,6 +78,8 @@ def headings(text: str) -> set[str]:
 def missing_words(text: str) -> Iterator[str]:
     """Settings, topics and reasons that no document names."""
     for command in COMMANDS:
+        if importlib.util.find_spec(COMMANDS[command][0]) is None:
+            yield f"drumbeat {command} is listed, but has no module {COMMANDS[command][0]}"
         for name in sorted(settings_of(command)):
             spellings = (f"--{name.replace('_', '-')}", f"`{name}`", f"DRUMBEAT_{name.upper()}")
             if not any(re.search(rf"{re.escape(spelling)}(?![\w-])", text) for spelling in spellings):
