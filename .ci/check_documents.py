@@ -32,12 +32,12 @@ def read_documents() -> dict[Path, str]:
 
 
 def settings_of(command: str) -> set[str]:
-    """The names of all settings of a command: the fields of the `…Settings` structs that its module knows."""
+    """The names of all settings of a command: the fields of those structs in its module that say that they are that."""
     if importlib.util.find_spec(COMMANDS[command][0]) is None:
         return set()
     module = importlib.import_module(COMMANDS[command][0])
-    kinds = [kind for name, kind in inspect.getmembers(module, inspect.isclass)
-             if name.endswith("Settings") and issubclass(kind, msgspec.Struct)]
+    kinds = [kind for name, kind in inspect.getmembers(module, inspect.isclass) if issubclass(kind, msgspec.Struct)
+             and (name.endswith("Settings") or (kind.__doc__ or "").startswith("Settings of"))]
     return {field.name for kind in kinds for field in msgspec.structs.fields(kind)}
 
 
@@ -80,6 +80,8 @@ def missing_words(text: str) -> Iterator[str]:
     for command in COMMANDS:
         if importlib.util.find_spec(COMMANDS[command][0]) is None:
             yield f"drumbeat {command} is listed, but has no module {COMMANDS[command][0]}"
+        elif not settings_of(command):
+            yield f"drumbeat {command} has no settings that this check could find"
         for name in sorted(settings_of(command)):
             spellings = (f"--{name.replace('_', '-')}", f"`{name}`", f"DRUMBEAT_{name.upper()}")
             if not any(re.search(rf"{re.escape(spelling)}(?![\w-])", text) for spelling in spellings):
