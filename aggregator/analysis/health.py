@@ -90,18 +90,18 @@ def scores(inputs: Floats, profile: Profile = DEFAULT_PROFILE) -> Floats:
     total = weights.sum(axis=1)
     weighted = np.where(has, components, 0.0) * weights
     overall = np.divide(weighted.sum(axis=1), total, out=np.full(len(inputs), np.nan), where=total > 0)
-    return np.column_stack([overall, components])
+    return np.column_stack([np.clip(overall, 0.0, 100.0), components])
 
 
 def penalties(inputs: Floats, profile: Profile) -> dict[str, Floats]:
     """The terms of each component, (n,) each: `cpu.base`, `cpu-load`, …; NaN in a base where the component is absent."""
     column = dict(zip(INPUTS, inputs.T, strict=True))
     known = dict(zip(INPUTS, np.where(np.isnan(inputs), 0.0, inputs).T, strict=True))
-    count = np.where(known["cpu.count"] > 0, known["cpu.count"], np.inf)
+    count = np.where(known["cpu.count"] >= 1, known["cpu.count"], np.inf)
     overload = np.maximum(known["cpu.load1"] / count - 1.0, 0.0)
     over_swap = np.maximum(known["swap.percent"] - profile.swap_from_percent, 0.0)
     bonus = np.where(known["disk.free_bytes"] > profile.disk_bonus_free_bytes, profile.disk_bonus_points, 0.0)
-    total = np.where(column["containers.total"] > 0, column["containers.total"], np.nan)
+    total = np.where(column["containers.total"] >= 1, column["containers.total"], np.nan)
     has_network = ~(np.isnan(column["network.error_percent"]) & np.isnan(column["network.drop_percent"]))
     return {
         "cpu.base": profile.cpu.score(column["cpu.percent"]),
@@ -109,7 +109,7 @@ def penalties(inputs: Floats, profile: Profile) -> dict[str, Floats]:
         "memory.base": profile.memory.score(column["memory.percent"]),
         "memory-swap": over_swap / (100.0 - profile.swap_from_percent) * profile.swap_points_max,
         "disk.base": np.minimum(profile.disk.score(column["disk.percent"]) + bonus, 100.0),
-        "services.base": 100.0 * known["containers.running"] / total,
+        "services.base": 100.0 * np.minimum(known["containers.running"] / total, 1.0),
         "services-unhealthy": known["containers.unhealthy"] * profile.unhealthy_points,
         "services-stopped": known["containers.stopped"] * profile.stopped_points,
         "network.base": np.where(has_network, 100.0, np.nan),
