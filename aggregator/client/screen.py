@@ -59,7 +59,12 @@ def plain(text: object) -> str:
     """`text` as it is: nothing in it is taken for markup or for a terminal's control sequence."""
     from rich.markup import escape
 
-    return escape("".join(char if char.isprintable() else "?" for char in str(text)))
+    return escape(printable(str(text)))
+
+
+def printable(text: str) -> str:
+    """`text` without control characters."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def figure(value: float | None, digits: int = 1) -> str:

@@ -193,6 +193,8 @@ def bytes_needed(sizes: list[tuple[str, datetime, datetime, int]], keep: dict[st
 
 def room(need: int, used: int, free: int | None) -> Finding:
     """The finding for history that will need `need` bytes and has `used`, with `free` bytes on the disk. Pure."""
+    if need < used:
+        return ok("retention", f"history takes {_gib(used)}; it is too young, or too quiet, to foretell its size")
     text = f"history takes {_gib(used)} now and {_gib(need)} at full retention, at the present pace"
     if free is None:
         return ok("retention", f"{text}; the free space of the database's disk cannot be seen from here")

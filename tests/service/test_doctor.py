@@ -165,7 +165,8 @@ def test_the_need_for_disk_follows_the_pace_of_a_full_day():
 
 
 @pytest.mark.parametrize(("need", "used", "free", "level"), [
-    (100, 50, 1000, "ok"), (1000, 0, 1050, "warn"), (2000, 100, 1000, "fail"), (10, 0, None, "ok")])
+    (100, 50, 1000, "ok"), (1000, 0, 1050, "warn"), (2000, 100, 1000, "fail"), (10, 0, None, "ok"),
+    (0, 10, 1000, "ok")])
 def test_disk_left_for_the_retention(need, used, free, level):
     """What is still to come must fit into what is free."""
     assert database_checks.room(need, used, free).level == level

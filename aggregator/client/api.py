@@ -1,0 +1,111 @@
+"""Asking the REST API: the settings that all its commands share, and errors that say what to mend."""
+
+import sys
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import msgspec
+from msgspec import Meta
+
+if TYPE_CHECKING:
+    import httpx
+
+PATIENCE_SECONDS = 10.0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of every command that asks the API."""
+
+    api_url: Annotated[str, Meta(description="the REST API, such as http://host:8480")] = "http://127.0.0.1:8480"
+    token: Annotated[str | None, Meta(description="API token; drumbeat token create makes one")] = None
+    api_ca_file: Annotated[str | None, Meta(description="CA that signed the API's certificate")] = None
+    data: Annotated[str | None, Meta(description="data directory whose env file is read")] = None
+    json: Annotated[bool, Meta(description="print one JSON document")] = False
+
+
+class ApiError(Exception):
+    """The API cannot be asked, or refuses; the message says what to mend. `status` is 0 where nothing answered."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Api:
+    """A connection to the REST API below `/api/v1`. `transport` stands in for the network in tests of the client."""
+
+    def __init__(self, own: Settings, transport: "httpx.BaseTransport | None" = None) -> None:
+        import httpx
+
+        if not own.token:
+            raise ApiError("no token: set DRUMBEAT_TOKEN (or --token, or --data DIR of drumbeat up); "
+                           "drumbeat token create NAME makes one")
+        self._base = own.api_url.rstrip("/")
+        try:
+            self._client = httpx.Client(
+                base_url=f"{self._base}/api/v1/", timeout=PATIENCE_SECONDS, transport=transport,
+                headers={"Authorization": f"Bearer {own.token}"}, verify=_trust(own.api_ca_file))
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError, UnicodeError) as error:
+            raise ApiError(f"--api-url or --token cannot be used: {error}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._client.close()
+
+    def fetch(self, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
+        """The answer to GET `path`, decoded. Raises ApiError."""
+        import httpx
+
+        wanted = {name: value for name, value in (parameters or {}).items() if value not in (None, [], ())}
+        try:
+            answer = self._client.get(path, params=wanted)
+        except (httpx.TransportError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise ApiError(f"{self._base} does not answer ({str(error) or type(error).__name__}): is drumbeat up (or "
+                           "drumbeat api) running there, and is --api-url (DRUMBEAT_API_URL) right?") from None
+        if answer.status_code != httpx.codes.OK:
+            raise ApiError(refusal(self._base, answer.status_code, _detail(answer)), answer.status_code)
+        try:
+            return answer.json()
+        except ValueError:
+            raise ApiError(f"{self._base} does not answer as drumbeat's API does; check --api-url") from None
+
+
+def refusal(base: str, status: int, detail: str) -> str:
+    """What an answer with this status means for whoever asked. Pure."""
+    if status == 401:
+        return f"{base} refuses the token: {detail}; see drumbeat token list, and whether the token is this server's"
+    if status == 403:
+        return f"{base}: this token may not do that: {detail}"
+    if status == 503:
+        return f"{base} is not ready: {detail}; {base}/readyz says what is missing"
+    return f"{base} answers {status}: {detail}"
+
+
+def told(command: str, error: ApiError) -> int:
+    """Say on standard error why a command failed; its exit status."""
+    print(f"drumbeat {command}: {error}", file=sys.stderr)
+    return 1
+
+
+def _detail(answer: "httpx.Response") -> str:
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = None
+    if isinstance(problem, dict) and (problem.get("detail") or problem.get("title")):
+        return str(problem.get("detail") or problem.get("title"))[:500]
+    return answer.reason_phrase
+
+
+def _trust(ca_file: str | None) -> Any:
+    if ca_file is None:
+        return True
+    import ssl
+
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise ApiError(f"--api-ca-file {ca_file}: {error}") from None
