@@ -82,16 +82,14 @@ def wait_for(check, seconds, what):
 class Rig:
     """A broker, an embedded Postgres and the commands of drumbeat, in a directory that goes away with it."""
 
-    def __init__(self, broker="mosquitto", postgres_options=None):
+    def __init__(self, broker="mosquitto", postgres_options=None, *, database=True):
         self.home = Path(tempfile.mkdtemp(prefix="drumbeat-bench-", dir="/tmp"))
         self.home.chmod(0o711)
         self._stack = contextlib.ExitStack()
         self._stack.callback(shutil.rmtree, self.home, ignore_errors=True)
-        password, port = secrets.token_urlsafe(12), programs.free_port()
-        cluster = postgres.prepare(self.home, password)
-        self.database_url = postgres.url(port, password)
-        self.postgres = self._start(postgres.program(cluster, port, postgres_options or {}))
-        assert postgres.wait_until_ready(self.database_url, lambda: self.postgres.poll() is None)
+        self.database_url = ""
+        if database:
+            self._postgres(postgres_options or {})
         self.broker, self.broker_url = (self._mosquitto if broker == "mosquitto" else self._nats)()
 
     def __enter__(self):
@@ -100,11 +98,22 @@ class Rig:
     def __exit__(self, *_):
         self._stack.close()
 
+    def program(self, name, *argv):
+        """Any other program, its output in a log file of the rig's directory."""
+        return self._start(programs.Program(name, list(argv), dict(os.environ)))
+
     def _start(self, program):
         output = (self.home / f"{program.name}.log").open("ab")
         process = programs.spawn(program, output)
         self._stack.callback(programs.stop, process, program)
         return process
+
+    def _postgres(self, options):
+        password, port = secrets.token_urlsafe(12), programs.free_port()
+        cluster = postgres.prepare(self.home, password)
+        self.database_url = postgres.url(port, password)
+        self.postgres = self._start(postgres.program(cluster, port, options))
+        assert postgres.wait_until_ready(self.database_url, lambda: self.postgres.poll() is None)
 
     def _nats(self):
         port, password = programs.free_port(), secrets.token_urlsafe(12)
