@@ -1,11 +1,12 @@
 """The real API for tests: served by uvicorn on a free port, on a database of the test, with its clock at `builders.NOW`."""
 
 import contextlib
+import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,8 +22,13 @@ from shared import database
 class Api:
     """A client with an admin token, and a connection to put rows in."""
 
-    def __init__(self, client: httpx.Client, connection: Connection, plain: str) -> None:
-        self.client, self.connection, self.token = client, connection, plain
+    def __init__(self, client: httpx.Client, connection: Connection, plain: str, backend: Backend) -> None:
+        self.client, self.connection, self.token, self.backend = client, connection, plain, backend
+
+    def forget(self) -> None:
+        """Drop what is kept for seconds."""
+        for name in ("retention", "profile", "tables", "extents", "counts", "probe"):
+            self.backend.forget(name)
 
     def ask(self, path: str, method: str = "GET", *, token: str | None = None, **more: Any) -> httpx.Response:
         """Any answer; `token` empty asks without one."""
@@ -37,12 +43,22 @@ class Api:
         return response.json()
 
 
+TABLES = "host, host_now, stream, gap, reject, layout, sample, rollup_1m, rollup_1h, rollup_1d, snapshot, health_profile, slot"
+
+
+def empty(connection: Connection) -> None:
+    """Empty every table that tests fill, and put retention back."""
+    connection.execute(f"TRUNCATE {TABLES} CASCADE")
+    connection.execute("DELETE FROM token WHERE name <> 'tests'")
+    connection.execute("UPDATE retention_policy SET keep_days = CASE name WHEN 'raw' THEN 7 WHEN 'rollup_1h' THEN 400 "
+                       "WHEN 'rollup_1d' THEN 3650 WHEN 'gap' THEN 400 ELSE 30 END")
+
+
 @contextlib.contextmanager
-def running(url: str, *, clock: Callable[[], datetime] = lambda: NOW, bootstrap_token: str = "",
-            **more: Any) -> Iterator[httpx.Client]:
+def running(backend: Backend, **more: Any) -> Iterator[httpx.Client]:
     """A client of an API that has begun to serve, ready or not."""
     listening = socket.create_server(("127.0.0.1", 0))
-    app = application.build(Backend(url, clock=clock, bootstrap_token=bootstrap_token), **more)
+    app = application.build(backend, **more)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
@@ -70,6 +86,17 @@ def serving(url: str, **more: Any) -> Iterator[tuple[Api, Connection]]:
     engine = reading.open_engine(url)
     plain = tokens.create(engine, "tests", ["admin"])
     engine.dispose()
-    with database.open_connection(url, "tests") as connection, running(url, **more) as client:
+    backend = Backend(url, clock=lambda: NOW)
+    with database.open_connection(url, "tests") as connection, running(backend, **more) as client:
         wait_for(client, "/readyz", 200)
-        yield Api(client, connection, plain), connection
+        yield Api(client, connection, plain, backend), connection
+
+
+def openapi() -> str:
+    """The OpenAPI document, as the golden file holds it."""
+    document = application.build(Backend("postgresql://nobody@127.0.0.1:1/none")).openapi()
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    (Path(__file__).parent / "golden" / "openapi.json").write_text(openapi())

@@ -1,0 +1,175 @@
+"""Tokens, scopes, problems and readiness of the API."""
+
+import json
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import api_client
+import builders
+import pytest
+from api_client import Api, running, wait_for
+from builders import NOW
+
+from aggregator.analysis import liveness
+from aggregator.api import application
+from aggregator.api.backend import Backend
+from aggregator.store import fleet, reading, tokens
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "openapi.json"
+OPEN = {"/livez", "/readyz"}
+
+
+def _routes() -> list[tuple[str, str]]:
+    document = application.build(Backend("postgresql://nobody@127.0.0.1:1/none")).openapi()
+    return [(method.upper(), path) for path, methods in document["paths"].items() for method in methods if path not in OPEN]
+
+
+@pytest.mark.parametrize(("method", "path"), _routes())
+def test_every_route_needs_a_token_of_its_scope(api: Api, method: str, path: str) -> None:
+    """Without a token 401 with a challenge; a reader may read, and may not change anything."""
+    url = re.sub(r"\{\w+\}", "default", path)
+    refused = api.ask(url, method, token="")
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"].startswith("Bearer")
+    assert api.ask(url, method, token="dbt_wrong").json()["status"] == 401
+    reader = api.ask("/api/v1/tokens", "POST", json={"name": "reader", "scopes": ["read"]}).json()["token"]
+    answer = api.ask(url, method, token=reader, json={} if method != "GET" else None)
+    needs_admin = method != "GET" or path == "/api/v1/tokens"
+    assert (answer.status_code == 403) == needs_admin, answer.text
+
+
+def test_tokens_are_made_listed_and_revoked(api: Api) -> None:
+    """A token works until it is revoked; the list never shows it, and its use is noted."""
+    made = api.ask("/api/v1/tokens", "POST", json={"name": "wall", "scopes": ["read"]})
+    assert made.status_code == 201
+    plain = made.json()["token"]
+    assert api.ask("/api/v1/hosts", token=plain).status_code == 200
+    listed = api.ask("/api/v1/tokens")
+    assert plain not in listed.text
+    wall = next(token for token in listed.json()["tokens"] if token["name"] == "wall")
+    assert wall["last_used_at"] is not None
+    assert api.ask("/api/v1/tokens/wall", "DELETE").status_code == 204
+    assert api.ask("/api/v1/tokens/wall", "DELETE").status_code == 404
+    stored = api.connection.execute("SELECT digest FROM token WHERE name = 'wall'").fetchone()
+    assert stored == (tokens.digest(plain),)
+
+
+@pytest.mark.parametrize("body", [
+    {"name": "tests"}, {"name": ""}, {"name": "a b"}, {"name": "x", "scopes": ["root"]}, {"name": "x", "scopes": []},
+    {"name": "x", "expires_at": "2020-01-01T00:00:00Z"}, {"name": "x", "expires_at": "2030-01-01T00:00:00"}, {}, {"name": 5}])
+def test_unusable_tokens_are_refused(api: Api, body: dict[str, Any]) -> None:
+    """A name that is taken is a 409, everything else that cannot be a token a 422."""
+    response = api.ask("/api/v1/tokens", "POST", json=body)
+    assert response.status_code == (409 if body.get("name") == "tests" else 422)
+
+
+def test_expired_and_revoked_tokens_are_refused() -> None:
+    """A token is valid until it expires or is revoked, and allows its scope and those below."""
+    token = tokens.Token(id=1, name="x", scopes=("operate",), created_at=NOW, expires_at=NOW, last_used_at=None, revoked_at=None)
+    assert token.is_valid(NOW - timedelta(seconds=1))
+    assert not token.is_valid(NOW)
+    assert [token.allows(scope) for scope in tokens.SCOPES] == [True, True, False]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [
+    ("GET", "/api/v1/hosts/none", 404), ("GET", "/api/v1/hosts/%00", 404), ("GET", "/api/v1/hosts/A%2FB", 404),
+    ("GET", "/api/v1/hosts/none/metrics", 404), ("GET", "/api/v1/hosts/none/processes", 404), ("GET", "/nothing", 404),
+    ("GET", "/api/v1/hosts?limit=1000000000", 422), ("GET", "/api/v1/hosts?limit=-1", 422),
+    ("GET", "/api/v1/hosts?sort=id;drop", 422),
+    ("GET", "/api/v1/hosts?cursor=%00", 422), ("GET", "/api/v1/hosts?cursor=WzFd", 422), ("GET", "/api/v1/hosts?q=%00", 422),
+    ("GET", "/api/v1/hosts?sort=score&cursor=WyJzY29yZSIsIngiLCJ5Il0", 422), ("GET", "/api/v1/hosts?label=a%27:b", 200),
+    ("GET", "/api/v1/rejects?cursor=W10", 422), ("GET", "/api/v1/rejects?cursor=Wzk5OTk5OTk5OTk5OTk5OTk5OTldCg", 200),
+    ("GET", "/api/v1/schemas/none", 404), ("DELETE", "/api/v1/hosts/none", 404), ("POST", "/api/v1/hosts", 405),
+    ("GET", "/api/v1/series", 422), ("GET", "/api/v1/series?metric=nonsense", 422),
+    ("PUT", "/api/v1/retention-policies", 422)])
+def test_errors_are_problems(api: Api, method: str, path: str, status: int) -> None:
+    """Whatever is wrong with a request is answered as problem+json, without a trace of the inside."""
+    response = api.ask(path, method)
+    assert response.status_code == status, response.text
+    if status >= 400:
+        assert response.headers["content-type"] == "application/problem+json"
+        body = response.json()
+        assert body["status"] == status
+        assert not re.search(r"Traceback|psycopg|sqlalchemy|SELECT", response.text)
+
+
+def test_large_bodies_are_refused(api: Api) -> None:
+    """A body beyond a megabyte is a 413, whether or not its length was announced."""
+    assert api.ask("/api/v1/retention-policies", "PUT", content=b"x" * 1_000_001).status_code == 413
+    chunks = (b"x" * 100_000 for _ in range(20))
+    assert api.ask("/api/v1/retention-policies", "PUT", content=chunks).status_code in (400, 413)
+
+
+def test_a_fault_of_ours_says_nothing_of_the_inside(api: Api) -> None:
+    """A row that cannot be shown is a 500 as problem+json, with no trace in it."""
+    host = builders.store_host(api.connection)
+    builders.store_snapshot(api.connection, host, "processes", {"processes": [5]})
+    response = api.ask("/api/v1/hosts/web-1/processes")
+    assert response.status_code == 500
+    assert response.json()["detail"] == "the server failed; its log says why"
+
+
+def test_cors_is_off_unless_an_origin_is_named(api: Api, database_url: str) -> None:
+    """No origin may call by default; a named one may."""
+    origin = {"Origin": "https://wall.example"}
+    assert "access-control-allow-origin" not in api.client.get("/livez", headers=origin).headers
+    with running(Backend(database_url), cors_origins=["https://wall.example"]) as client:
+        assert client.get("/livez", headers=origin).headers["access-control-allow-origin"] == "https://wall.example"
+        assert "access-control-allow-origin" not in client.get("/livez", headers={"Origin": "https://evil.example"}).headers
+
+
+def test_without_a_database_it_waits_and_goes_on_by_itself(empty_database_url: str) -> None:
+    """/livez answers at once; /readyz and the API say 503 until the schema is there; the bootstrap token then works."""
+    gone = "postgresql://nobody@127.0.0.1:1/none"
+    with running(Backend(gone)) as client:
+        assert client.get("/livez").status_code == 200
+        assert client.get("/readyz").json()["parts"] == {"database": "waiting for the database"}
+        refused = client.get("/api/v1/hosts")
+        assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
+        assert "retry-after" in refused.headers
+    with running(Backend(empty_database_url, bootstrap_token="dbt_bootstrap-of-the-tests")) as client:
+        wait_for(client, "/readyz", 200)
+        answer = client.get("/api/v1/hosts", headers={"Authorization": "Bearer dbt_bootstrap-of-the-tests"})
+        assert answer.json() == {"hosts": [], "total": 0, "next_cursor": None}
+
+
+def test_liveness_in_sql_is_liveness_in_python(api: Api) -> None:
+    """The filter's SQL and the pure rule agree on every combination of status, silence and interval."""
+    cases: dict[str, str] = {}
+    for state in ("unknown", "online", "draining", "offline"):
+        for said in (None, 0.0, 20.0, 400.0):
+            for silence in (None, 0.0, 29.9, 30.1, 44.9, 45.1, 300.0):
+                for interval in (1.0, 10.0):
+                    name = f"h{len(cases)}"
+                    said_at = None if said is None else NOW - timedelta(seconds=said)
+                    received_at = None if silence is None else NOW - timedelta(seconds=silence)
+                    builders.store_host(api.connection, name, state=state, state_at=said_at, received_at=received_at,
+                                        interval=interval)
+                    cases[name] = liveness.liveness(state, said_at, received_at, interval, NOW)
+    found = {host.name: host.state for host in fleet.fetch_all(api.backend.engine, fleet.Filter(), NOW)}
+    assert found == cases
+    assert set(cases.values()) == set(liveness.STATES)
+
+
+def test_the_openapi_document_is_the_golden_one() -> None:
+    """A change of the API is seen: regenerate with `python tests/api_client.py` and look at the difference."""
+    assert json.loads(GOLDEN.read_text()) == json.loads(api_client.openapi())
+
+
+def test_every_answer_in_openapi_has_an_example() -> None:
+    """Readers of /docs see what an answer looks like."""
+    document = json.loads(api_client.openapi())
+    models = document["components"]["schemas"]
+    parts = {"ColumnModel", "LossModel", "ComponentModel", "TokensModel", "ProblemModel", "HTTPValidationError",
+             "ValidationError"}
+    assert [name for name, model in models.items() if name not in parts and "example" not in model] == []
+
+
+def test_a_slow_question_is_cut(database_url: str) -> None:
+    """The API's connections cancel what takes too long, so that one question cannot hold the database."""
+    engine = reading.open_engine(database_url, timeout_s=0.05)
+    with pytest.raises(Exception, match="statement timeout"):
+        reading.fetch_rows(engine, "SELECT pg_sleep(5)")
+    engine.dispose()
