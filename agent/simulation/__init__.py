@@ -1,0 +1,6 @@
+"""A fleet of simulated hosts in one process.
+
+* `machines`     what a simulated machine measures, reproducible from a seed; bodies are encoded once and used often
+* `hosts`        one simulated host: its stream of samples, of which any can be made again, and what it says of itself
+* `connections`  the connections of the fleet and the loop that drives them
+"""
