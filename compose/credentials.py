@@ -92,12 +92,12 @@ def write_state(data: Path, state: State) -> None:
 
 def with_ports(state: State, preferred: Mapping[str, int]) -> State:
     """`state` with a free port for each name: the kept one, else the preferred one (0: none), else any that is free."""
-    ports = {name: _port(state.ports.get(name, 0), wish) for name, wish in preferred.items()}
+    ports: dict[str, int] = {}
+    for name, wish in preferred.items():
+        taken = ports.values()
+        kept = (port for port in (state.ports.get(name, 0), wish) if port and port not in taken and is_port_free(port))
+        ports[name] = next(kept, 0) or free_port(taken)
     return msgspec.structs.replace(state, ports={**state.ports, **ports})
-
-
-def _port(*wishes: int) -> int:
-    return next((port for port in wishes if port and is_port_free(port)), 0) or free_port()
 
 
 def write_env(data: Path, values: Mapping[str, str]) -> Path:

@@ -8,10 +8,11 @@ import contextlib
 import ctypes
 import dataclasses
 import os
+import random
 import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -86,8 +87,17 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
         process.send_signal(number)
 
 
-def free_port() -> int:
-    """A TCP port on loopback that nobody listens on at this moment."""
+def free_port(taken: Collection[int] = ()) -> int:
+    """A TCP port on loopback that nobody uses at this moment, and that is not in `taken`.
+
+    Below the range from which the kernel gives ports to outgoing connections: a port that is kept for the next start
+    would sooner or later be in use by one of those.
+    """
+    ports = random.sample(range(20_000, 32_000), 1000)
+    return next((port for port in ports if port not in taken and is_port_free(port)), 0) or _any_port()
+
+
+def _any_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
