@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import httpx
 import uvicorn
 from builders import NOW, Connection
 
-from aggregator.api import application
+from aggregator.api import application, command
 from aggregator.api.backend import Backend
 from aggregator.store import reading, tokens
 from shared import database
@@ -57,7 +56,7 @@ def empty(connection: Connection) -> None:
 @contextlib.contextmanager
 def running(backend: Backend, **more: Any) -> Iterator[httpx.Client]:
     """A client of an API that has begun to serve, ready or not."""
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = command.open_socket("127.0.0.1", 0)
     app = application.build(backend, **more)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -35,7 +35,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     _check(settings)
     logs.configure(settings.log_level, settings.log_format)
     try:
-        listening = _open_socket(settings.listen, settings.port)
+        listening = open_socket(settings.listen, settings.port)
     except OSError as error:
         logs.event(log, "cannot listen", 40, address=f"{settings.listen}:{settings.port}", error=error.strerror,
                    mend="choose another with --port, or stop what holds it")
@@ -57,9 +57,11 @@ def _check(settings: ApiSettings) -> None:
         raise SettingsError("--cors-origins: * is not allowed; name each origin, like https://wall.example")
 
 
-def _open_socket(listen: str, port: int) -> socket.socket:
+def open_socket(listen: str, port: int) -> socket.socket:
+    """Open the listening socket. Raises OSError."""
     family = socket.AF_INET6 if ":" in listen else socket.AF_INET
-    opened = socket.socket(family)
+    # asyncio turns Nagle's algorithm off only for sockets that say they are TCP; with it every answer takes 40 ms longer.
+    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         opened.bind((listen, port))
