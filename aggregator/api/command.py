@@ -24,6 +24,7 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
         description="origins whose pages may call the API from a browser, like https://wall.example; none by default")] = ()
     bootstrap_token: Annotated[str, Meta(
         description="token with scope admin that must exist, at least 20 characters; it is named `bootstrap`")] = ""
+    data: Annotated[str, Meta(description="data directory whose env file is read")] = ""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(
         description="least level that is logged: debug, info, warning or error")] = "info"
     log_format: Annotated[Literal["text", "json"], Meta(description="form of the logs: text or json")] = "text"
