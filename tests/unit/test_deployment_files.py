@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "compose"
 UNITS = sorted((COMPOSE / "systemd").glob("*.service"))
 STACK = yaml.safe_load((COMPOSE / "compose.yaml").read_text())
-OURS = ("ingest", "api", "scheduler", "agent")
+OURS = ("ingest", "api", "scheduler", "agent", "doctor")
 
 
 def settings_of(command):
@@ -31,7 +31,7 @@ def settings_of(command):
 
 
 def test_the_stack_has_every_part():
-    """Broker, database and all four parts are services."""
+    """Broker, database, all four parts and the doctor are services."""
     assert set(STACK["services"]) == {"mosquitto", "postgres", *OURS}
 
 
