@@ -1,5 +1,7 @@
 """`drumbeat api`: REST over what ingest has stored. Stateless; run as many as you like."""
 
+import logging
+import signal
 import socket
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -35,6 +37,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     settings = load(ApiSettings, "api", argv, environ, description="Serve REST.")
     _check(settings)
     logs.configure(settings.log_level, settings.log_format)
+    logging.getLogger("uvicorn").setLevel("WARNING")
     try:
         listening = open_socket(settings.listen, settings.port)
     except OSError as error:
@@ -81,6 +84,14 @@ def _serve(settings: ApiSettings, listening: socket.socket) -> None:
     backend = Backend(settings.database_url, bootstrap_token=settings.bootstrap_token)
     app = application.build(backend, root_path=settings.root_path, cors_origins=settings.cors_origins)
     logs.event(log, "api listens", address=f"{settings.listen}:{listening.getsockname()[1]}")
-    uvicorn.Server(uvicorn.Config(
+    server = uvicorn.Server(uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30, proxy_headers=False,
-        timeout_graceful_shutdown=5, lifespan="on")).run(sockets=[listening])
+        timeout_graceful_shutdown=5, lifespan="on"))
+
+    def stop(_: int, __: object) -> None:
+        server.should_exit = True
+
+    # uvicorn puts its own handlers in place while it serves, and raises the signal once more when it has stopped.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    server.run(sockets=[listening])

@@ -105,7 +105,7 @@ def load(url, hosts, full, interval, days):
         rows += write(connection, "sample", sample_columns, template(SAMPLE, 7, ids[:full], of[:full]),
                       range(end - 86_400, raw_from, interval))
         rows += write(connection, "sample", sample_columns, template(SAMPLE, 7, ids, of), range(raw_from, end + 1, interval))
-        connection.execute("UPDATE host_now SET ts = to_timestamp(%s)", [end])
+        connection.execute("UPDATE host_now SET ts = to_timestamp(%s), received_at = now() + interval '1 hour'", [end])
         connection.execute("VACUUM (ANALYZE)")
     return names, rows
 

@@ -74,7 +74,7 @@ def test_what_rollups_lack_yet_is_filled_from_finer_history(api: Api) -> None:
 
 @pytest.mark.parametrize(("query", "step", "source"), [
     ({"range": "1h"}, 10, "raw"), ({"range": "6h"}, 60, "rollup_1m"), ({"range": "24h"}, 300, "rollup_1m"),
-    ({"range": "7d"}, 1800, "rollup_1m"), ({"range": "30d"}, 7200, "rollup_1h"),
+    ({"range": "7d"}, 3600, "rollup_1h"), ({"range": "30d"}, 7200, "rollup_1h"),
     ({"range": "30d", "step": "1d"}, 86400, "rollup_1d"),
     ({"range": "24h", "max_points": "10"}, 10800, "rollup_1h"), ({}, 300, "rollup_1m"),
     ({"step": "90", "range": "6h"}, 90, "raw"),
