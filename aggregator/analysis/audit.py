@@ -127,7 +127,8 @@ def without(ranges: Sequence[Range], taken: Sequence[Range]) -> list[Range]:
 
 def within(ranges: Iterable[Range], low: int, high: int) -> list[Range]:
     """The parts of `ranges` between `low` and `high`, both included."""
-    return [(max(first, low), min(last, high)) for first, last in ranges if first <= high and last >= low]
+    cut = ((max(first, low), min(last, high)) for first, last in ranges)
+    return [(first, last) for first, last in cut if first <= last]
 
 
 def size(ranges: Iterable[Range]) -> int:

@@ -36,6 +36,7 @@ def _is_gone(pid):
 
 def test_a_child_that_dies_is_restarted_and_said_so(supervisor, capfd, caplog, data_directory):
     """kill -9 of a child: the log tells how it died, its last words are shown, and it runs again."""
+    caplog.set_level("WARNING", "drumbeat.up")
     child = supervisor.start(_python("sleeper", SLEEPER))
     first, stopping = child.process.pid, threading.Event()
     log_file = data_directory / "sleeper.log"
