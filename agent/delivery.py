@@ -1,9 +1,9 @@
 """What to send when: watermarks, stalls and the resending of a backlog. Pure: no I/O, time is an argument.
 
 1. Live samples are published once, at their tick; they wait for nothing.
-2. On connect the agent says hello; the answer tells up to where the aggregator has stored everything. From there to the
-   newest sample lies the backlog: sent oldest first, at a bounded rate, between live samples, after a jittered start
-   (unless it is small).
+2. On connect the agent says hello; the first answer tells up to where the aggregator has stored everything. From there
+   to the newest sample lies the backlog, what was sent while nobody listened included: sent oldest first, at a bounded
+   rate, between live samples, after a jittered start (unless it is small).
 3. At most `window` resent samples may be without a watermark, so that a broker never holds more of one host; a full
    window is followed by a hello, whose answer opens it. The pace is thus what the aggregator can commit.
 4. No progress for `PATIENCE` although something was sent is a stall. A stall asks first (hello, a question of 150
@@ -90,8 +90,8 @@ class Delivery:
             return "doubted"
         is_first, is_restored, is_progress = not self._is_answered, seq < self.confirmed, seq > self.confirmed
         self._is_answered, self._is_asking, self._is_doubted, self.confirmed = True, False, False, seq
-        if is_restored or (is_first and seq < self._end):
-            self._resend(seq, newest if is_restored else self._end, now)
+        if is_restored or (is_first and seq < self._sent):
+            self._resend(seq, newest if is_restored else self._sent, now)
             return "restored" if is_restored else "backlog"
         if is_progress:
             self._advance(seq, now)

@@ -44,11 +44,21 @@ def test_the_answer_starts_the_backlog_from_the_watermark():
 
 
 def test_live_samples_are_not_part_of_the_backlog():
-    """What is published after the connection was made is not sent twice."""
+    """What is published after somebody has answered is not sent twice."""
     state = connected(newest=10)
-    state.published(11, 0.1)
-    state.watermark(0, 11, 0.2)
+    state.watermark(0, 10, 0.1)
+    state.published(11, 0.2)
     assert drained(state, 0.2, 4.0) == list(range(1, 11))
+
+
+def test_what_was_sent_before_anybody_listened_belongs_to_the_backlog():
+    """Live samples before the first answer may have gone nowhere: they come again at once."""
+    state = connected()
+    for seq in (1, 2, 3):
+        state.published(seq, float(seq))
+    state.asked(3.5)
+    assert state.watermark(0, 3, 4.1) == "backlog"
+    assert drained(state, 4.1, 4.0) == [1, 2, 3]
 
 
 def test_an_answer_that_has_everything_starts_nothing():
