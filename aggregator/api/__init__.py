@@ -8,5 +8,6 @@
 * `formats`      JSON, CSV and NDJSON
 * `parameters`   query parameters that several routes share
 * `models`       answers as OpenAPI shows them
+* `documentation`  /docs: the OpenAPI document as a page
 * `routes`       the routes, one module a subject
 """

@@ -73,7 +73,7 @@ def build(backend: Backend, *, root_path: str = "", cors_origins: Sequence[str] 
 
     app = FastAPI(
         title="drumbeat", version=__version__, description=DESCRIPTION, root_path=root_path, lifespan=lifespan,
-        openapi_tags=TAGS, redoc_url=None, license_info={"name": "Apache-2.0"},
+        openapi_tags=TAGS, redoc_url=None, docs_url=None, license_info={"name": "Apache-2.0"},
         responses={code: {"model": models.ProblemModel, "description": text,
                           "content": {problems.MEDIA_TYPE: {}}} for code, text in _ERRORS.items()})
     app.state.backend = backend

@@ -167,6 +167,13 @@ def test_every_answer_in_openapi_has_an_example() -> None:
     assert [name for name, model in models.items() if name not in parts and "example" not in model] == []
 
 
+def test_people_are_led_to_the_documentation(api: Api) -> None:
+    """/ leads to /docs, which like /openapi.json needs no token."""
+    assert api.ask("/", token="").headers["location"] == "/docs"
+    assert "/api/v1/hosts/{host}/latest" in api.ask("/docs", token="").text
+    assert api.ask("/openapi.json", token="").json()["info"]["title"] == "drumbeat"
+
+
 def test_a_slow_question_is_cut(database_url: str) -> None:
     """The API's connections cancel what takes too long, so that one question cannot hold the database."""
     engine = reading.open_engine(database_url, timeout_s=0.05)

@@ -56,7 +56,7 @@ def list_recommendations(backend: Ready, _: Reader, wanted: Wanted, chosen: Chos
                          limit: Limit = 100) -> Response:
     """What to do, for the hosts with the lowest scores first; hosts for which nothing needs doing are left out."""
     hosts = _by_score(fleet.fetch_all(backend.engine, chosen, backend.now()))
-    found = [{"host": host.name, "score": host.score, "status": host.status, "recommendation": text}
+    found = [{"host": host.name, "score": verdict.score, "status": host.status, "recommendation": text}
              for host, verdict in _verdicts(backend, hosts[:limit]) for text in verdict.recommendations
              if text != health.ALL_WELL]
     return formats.records(wanted, "recommendations", found[:limit], ("host", "score", "status", "recommendation"))

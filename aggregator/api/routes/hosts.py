@@ -31,7 +31,8 @@ _SENSOR_COLUMNS = ("kind", "group", "label", "current", "high", "critical")
 
 def shown(host: fleet.Host) -> dict[str, Any]:
     """A host as lists show it."""
-    return {"name": host.name, "state": host.state, "status": host.status, "score": host.score,
+    return {"name": host.name, "state": host.state, "status": host.status,
+            "score": None if host.score is None else round(host.score, 2),
             "cpu_percent": host.cpu, "memory_percent": host.memory, "disk_percent": host.disk,
             "last_seen_at": host.ts, "received_at": host.received_at, "interval_seconds": host.interval,
             "labels": host.labels, "agent_version": host.agent_version, "first_seen_at": host.first_seen_at,

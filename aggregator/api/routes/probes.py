@@ -1,9 +1,9 @@
-"""Whether the API works, what it is, and where things are. The probes need no token."""
+"""Whether the API works, what it is, and where things are. The probes and the documentation need no token."""
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import RedirectResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 
-from aggregator.api import formats, models
+from aggregator.api import documentation, formats, models
 from aggregator.api.backend import backend_of
 from aggregator.api.security import Reader
 from shared import __version__
@@ -36,6 +36,13 @@ async def about(request: Request, _: Reader) -> Response:
     root = f"{request.scope.get('root_path', '').rstrip('/')}/api/v1"
     return formats.json_answer({"name": "drumbeat", "version": __version__,
                                 "links": {link: f"{root}/{link}" for link in LINKS}})
+
+
+@router.get("/docs", include_in_schema=False)
+def docs(request: Request) -> Response:
+    """Documentation for people, made from the OpenAPI document; it needs neither scripts nor the Internet."""
+    policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+    return HTMLResponse(documentation.page(request.app.openapi()), headers=policy)
 
 
 @router.get("/", include_in_schema=False)
