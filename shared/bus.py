@@ -124,6 +124,7 @@ class _SlicedSocket:
         self._sock = sock
         self._buffer = bytearray()
         self._start = 0
+        self._unsent = bytearray()
 
     def fill(self) -> bool:
         """Read once what the kernel holds. False where there was nothing. Raises OSError when the peer has gone."""
@@ -182,10 +183,30 @@ class _SlicedSocket:
         return data
 
     def send(self, data: bytes) -> int:
+        if self.has_unsent and not self.flush():
+            raise BlockingIOError
         try:
             return self._sock.send(data)
         except ssl.SSLWantWriteError:
             raise BlockingIOError from None
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self._unsent)
+
+    def send_later(self, data: bytes) -> None:
+        """Send whole packets now as far as the kernel takes them, the rest before anything else."""
+        self._unsent += data
+        self.flush()
+
+    def flush(self) -> bool:
+        """Whether everything handed to `send_later` has been sent."""
+        try:
+            while self._unsent:
+                del self._unsent[:self._sock.send(self._unsent)]
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            return False
+        return True
 
     def pending(self) -> int:
         return self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
@@ -198,6 +219,17 @@ class _SlicedSocket:
 
     def close(self) -> None:
         self._sock.close()
+
+
+def _publish_packet(topic: bytes, payload: bytes) -> bytes:
+    """A PUBLISH packet, QoS 0 (MQTT 3.1.1, section 3.3)."""
+    length = 2 + len(topic) + len(payload)
+    head = bytearray([_PUBLISH_QOS0])
+    while True:
+        length, low = length >> 7, length & 0x7F
+        head.append(low | 0x80 if length else low)
+        if not length:
+            return b"%b%b%b%b" % (bytes(head), len(topic).to_bytes(2, "big"), topic, payload)
 
 
 class _Paho(paho.Client):
@@ -252,7 +284,8 @@ class Client:
 
     def wants_write(self) -> bool:
         """Whether something waits for the socket to take it; `poll` writes it."""
-        return self._paho is not None and bool(self._paho.want_write())
+        sock: Any = None if self._paho is None else self._paho.socket()
+        return self._paho is not None and (bool(self._paho.want_write()) or (sock is not None and sock.has_unsent))
 
     def poll(self, timeout: float = 0.0, max_messages: int = 1_000_000) -> int:
         """Connect where needed, wait up to `timeout` s for something to read, handle it; the number of messages."""
@@ -268,6 +301,8 @@ class Client:
             if timeout > 0 and not sock.has_packet() and not sock.pending():
                 self._wait(sock, timeout)
             taken = self._read(client, sock, max_messages)
+            if sock.has_unsent:
+                sock.flush()
             if client.want_write():
                 client.loop_write()
             client.loop_misc()
@@ -288,11 +323,25 @@ class Client:
             return False
         return self._paho.publish(topic, payload, qos, retain).rc == paho.MQTT_ERR_SUCCESS
 
+    def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> int:
+        """Publish many (topic, payload) at QoS 0 with one write; the number handed over, 0 where there is no connection."""
+        if self._paho is None or not self.is_connected or not messages:
+            return 0
+        if self._paho.want_write():  # a packet may be half sent: stay behind it
+            return sum(self.publish(topic, payload) for topic, payload in messages)
+        sock: Any = self._paho.socket()
+        try:
+            sock.send_later(b"".join(_publish_packet(topic.encode(), payload) for topic, payload in messages))
+        except OSError as error:
+            self._lost(str(error))
+            return 0
+        return len(messages)
+
     def flush(self, timeout: float = 2.0) -> bool:
         """Send everything handed over so far, acknowledgements of QoS 1 included; False when time ran out."""
         deadline = time.monotonic() + timeout
         while self.is_connected and self._paho is not None and time.monotonic() < deadline:
-            if not self._paho.want_write() and not self._paho._out_messages:  # noqa: SLF001 (paho has no public count)
+            if not self.wants_write() and not self._paho._out_messages:  # noqa: SLF001 (paho has no public count)
                 return True
             self.poll(0.02)
         return False
@@ -331,9 +380,8 @@ class Client:
             logs.event(log, "message handler failed", 40, exc_info=True, topic=topic.decode(errors="replace"))
 
     def _wait(self, sock: _SlicedSocket, timeout: float) -> None:
-        want_write = self._paho is not None and self._paho.want_write()
         readable: list[Any] = [sock, *self._wake]
-        select.select(readable, [sock] if want_write else [], [], timeout)
+        select.select(readable, [sock] if self.wants_write() else [], [], timeout)
 
     def _connect(self, timeout: float) -> None:
         now = time.monotonic()

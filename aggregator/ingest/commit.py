@@ -16,7 +16,7 @@ import numpy as np
 from aggregator.ingest.intake import Batch, state_rows
 from aggregator.live.frame import Frame
 from aggregator.live.hosts import Stream
-from aggregator.live.minutes import MinuteRow, late
+from aggregator.live.minutes import MinuteRow, frame_rows, late
 from aggregator.live.shard import Shard
 from aggregator.store import hosts, layouts, rejects, rollups, samples, slots, streams
 from shared import logs, wire
@@ -75,7 +75,7 @@ class Committer:
         if closing:
             self.shard.minutes.close(closing[-1] + 60)
         if frame is not None:
-            self.shard.minutes.fold(frame)
+            self.shard.minutes.fold(frame_rows(frame))
         return refused
 
     def _apart(self, closing: Sequence[int], frame: Frame | None, pieces: Sequence["Piece"], now: float) -> int:
@@ -106,8 +106,7 @@ class Committer:
     def _transaction(self, pieces: Sequence["Piece"]) -> None:
         if not pieces:
             return
-        with self.connection.transaction(), self.connection.cursor() as cursor:
-            slots.fence(cursor, self.lease)
+        with slots.fenced(self.connection, self.lease) as cursor:
             for piece in pieces:
                 piece(cursor)
 

@@ -34,11 +34,9 @@ class Publisher:
 
     def watermarks(self, streams: Iterable[Stream]) -> int:
         """Tell agents what is stored; the number told."""
-        told = 0
-        for stream in streams:
-            message = wire.Watermark(epoch=epoch_text(stream.epoch), seq=stream.contiguous)
-            told += self.client.publish(self.topics.down(stream.host.name, "watermark"), wire.encode(message))
-        return told
+        return self.client.publish_all([
+            (self.topics.down(stream.host.name, "watermark"),
+             wire.encode(wire.Watermark(epoch=epoch_text(stream.epoch), seq=stream.contiguous))) for stream in streams])
 
     def health(self, frame: Frame, rows: "np.ndarray[tuple[int], np.dtype[np.int64]]",
                newest: "np.ndarray[tuple[int], np.dtype[np.int64]]", now: float) -> None:

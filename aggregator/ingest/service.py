@@ -8,7 +8,8 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,16 +21,17 @@ from aggregator.ingest.intake import Batch, Receiver
 from aggregator.ingest.outgoing import Publisher
 from aggregator.live import frame as frames
 from aggregator.live.hosts import Stream
+from aggregator.live.minutes import Rows
 from aggregator.live.shard import Shard, new_shard
-from aggregator.store import hosts, rejects, rollups, slots, streams
-from shared import database, logs
+from aggregator.store import hosts, rejects, rollups, samples, slots, streams
+from shared import database, logs, wire
 from shared.bus import Broker, Client, Tls
 from shared.topics import Topics
 
 log = logs.get("ingest")
 
 BEAT_SECONDS = 0.25
-SLICE_SECONDS = 0.05
+SLICE_SECONDS = 0.1
 FRAME_SAMPLES = 2000
 RENEW_SECONDS = 3.0
 CHECKPOINT_MAX_SECONDS = 12.0
@@ -235,37 +237,47 @@ class _Slot:
                 gauges.lag.observe(max(frame.received_at + seconds - float(fresh.min()), 0.0))
 
 
-def _out_of_bounds(samples: frames.Intake, i: int) -> rejects.Reject:
+def _out_of_bounds(intake: frames.Intake, i: int) -> rejects.Reject:
     """The reject of sample i, naming the metric and its bounds."""
-    layout, stream = samples.layouts[i], samples.streams[i]
-    start = sum(len(before.keys) for before in samples.layouts[:i])
-    values = np.array(samples.values[start:start + len(layout.keys)])
+    layout, stream = intake.layouts[i], intake.streams[i]
+    start = sum(len(before.keys) for before in intake.layouts[:i])
+    values = np.array(intake.values[start:start + len(layout.keys)])
     wrong = int(np.flatnonzero(frames.outside(values, layout.low, layout.high))[0])
     detail = f"{layout.keys[wrong]} = {values[wrong]:g}; allowed: {layout.low[wrong]:g} to {layout.high[wrong]:g}, finite"
     payload = msgspec.json.encode(dict(zip(layout.keys, values.tolist(), strict=True)))
-    return rejects.Reject(stream.host.name, "", "range", detail, payload, stream.epoch, samples.seqs[i])
+    return rejects.Reject(stream.host.name, "", "range", detail, payload, stream.epoch, intake.seqs[i])
 
 
 def load(connection: database.Connection, lease: slots.Lease, now: float) -> Shard:
     """The state of a slot from the tables: hosts, checkpointed streams, and what came after the checkpoint.
 
-    Minutes up to now are closed; what was stored but not yet rolled up is marked as due.
+    The minutes before that of now are closed: what was stored of them but not yet rolled up is marked as due. Those since
+    are folded again from raw.
     """
     shard = new_shard(now)
     by_id = {}
-    for host_id, name, newest, received, interval in hosts.fetch_slot(connection, lease):
+    for host_id, name, newest, received_at, interval in hosts.fetch_slot(connection, lease):
         host = shard.hosts.add(name)
         host.id = host_id
         by_id[host_id] = host
         shard.hosts.newest_ts[host.row] = newest or 0.0
-        shard.hosts.received_at[host.row] = received or 0.0
+        shard.hosts.received_at[host.row] = received_at or 0.0
         shard.hosts.interval[host.row] = interval or 0.0
     for stored in streams.fetch(connection, lease):
         shard.restore(by_id[stored.host_id], stored.epoch, stored.contiguous, list(stored.ahead))
     for host_id, epoch, from_seq, to_seq in streams.fetch_since_checkpoint(connection, lease):
         shard.restore_range(by_id[host_id], epoch, from_seq, to_seq)
-    with connection.transaction(), connection.cursor() as cursor:
-        slots.fence(cursor, lease)
+    closed_to = datetime.fromtimestamp(max(shard.minutes.closed_to, lease.rolled_up_to.timestamp()), UTC)
+    shard.minutes.closed_to = int(closed_to.timestamp())
+    with slots.fenced(connection, lease) as cursor:
         rollups.write_due_since(cursor, lease, shard.minutes.closed_to, now)
         rollups.write_closed_to(cursor, lease, shard.minutes.closed_to)
+        received = closed_to - timedelta(seconds=wire.MAX_AHEAD_SECONDS)
+        shard.minutes.fold(_rows(*samples.fetch_since(cursor, lease.slot, lease.slots, closed_to, received)))
     return shard
+
+
+def _rows(host_ids: list[int], layout_ids: list[int], times: list[float], values: "list[np.ndarray[Any, Any]]") -> Rows:
+    sizes = np.array([len(each) for each in values], np.int64)
+    flat = np.concatenate([np.empty(0), *values])
+    return Rows(host_ids, layout_ids, np.array(times), flat, np.cumsum(sizes) - sizes, sizes)

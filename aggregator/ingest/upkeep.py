@@ -70,8 +70,7 @@ class Upkeep:
     def _remake(self, now: float) -> None:
         deadline = time.perf_counter() + DUE_SECONDS
         while time.perf_counter() < deadline:
-            with self.connection.transaction(), self.connection.cursor() as cursor:
-                slots.fence(cursor, self.lease)
+            with slots.fenced(self.connection, self.lease) as cursor:
                 due = rollups.fetch_due(cursor, self.lease, now, DUE_ROWS)
                 closed_to = datetime.fromtimestamp(self.committer.shard.minutes.closed_to, UTC)
                 for one in due:

@@ -1,7 +1,8 @@
 """The minutes still open, folded as frames come: min, max, sum and count of every metric per host, minute and layout.
 
 Within one layout every metric is in every sample, so one count per (host, minute, layout) serves all its metrics.
-Nothing here needs to survive a crash: after one, the open minutes are folded again from raw history.
+Nothing here needs to survive a crash: after one, the minute still open is folded again from raw history, and older ones
+that were not written are marked as due.
 """
 
 import dataclasses
@@ -27,6 +28,24 @@ class MinuteRow:
     high: NDArray[np.float32]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rows:
+    """n samples to fold: sample i owns `values[starts[i]:starts[i] + sizes[i]]`, in the order of its layout's keys."""
+
+    host_ids: list[int]
+    layout_ids: list[int]
+    times: NDArray[np.float64]
+    values: NDArray[np.float64]
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+
+def frame_rows(frame: Frame) -> Rows:
+    """What a frame brings to fold, once its hosts and layouts have ids."""
+    return Rows([host.id for host in frame.hosts], [layout.id for layout in frame.layouts], frame.times, frame.values,
+                frame.starts, frame.sizes)
+
+
 class Minute:
     """One open minute. Each (host, layout) owns a stretch of the flat arrays."""
 
@@ -40,12 +59,12 @@ class Minute:
         self._sum = np.zeros(capacity)
         self._counts = np.zeros(1024, np.int64)
 
-    def fold(self, frame: Frame, chosen: NDArray[np.int64]) -> None:
-        """Fold the samples `chosen` (indices into the frame) in."""
-        pairs = np.array([self._pair(frame.hosts[i].id, frame.layouts[i].id, len(frame.layouts[i].keys))
-                          for i in chosen], np.int64)
+    def fold(self, rows: Rows, chosen: NDArray[np.int64]) -> None:
+        """Fold the samples `chosen` (indices into the rows) in."""
+        sizes = rows.sizes.tolist()
+        pairs = np.array([self._pair(rows.host_ids[i], rows.layout_ids[i], sizes[i]) for i in chosen.tolist()], np.int64)
         for wave in _waves(pairs):
-            self._fold_distinct(frame, chosen[wave], pairs[wave])
+            self._fold_distinct(rows, chosen[wave], pairs[wave])
 
     def host_ids(self) -> set[int]:
         return {host_id for host_id, _ in self._pairs}
@@ -57,11 +76,11 @@ class Minute:
             yield MinuteRow(host_id, layout_id, count, self._low[part],
                             (self._sum[part] / count).astype(np.float32), self._high[part])
 
-    def _fold_distinct(self, frame: Frame, chosen: NDArray[np.int64], pairs: NDArray[np.int64]) -> None:
+    def _fold_distinct(self, rows: Rows, chosen: NDArray[np.int64], pairs: NDArray[np.int64]) -> None:
         """Fold samples of pairs that differ, so that plain indexed assignment is right."""
-        sizes = frame.sizes[chosen]
+        sizes = rows.sizes[chosen]
         within = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        values = frame.values[np.repeat(frame.starts[chosen], sizes) + within]
+        values = rows.values[np.repeat(rows.starts[chosen], sizes) + within]
         at = np.repeat(np.array([self._starts[pair] for pair in pairs], np.int64), sizes) + within
         # As real, like the stored samples, so that a rollup equals a recompute from raw.
         real = values.astype(np.float32)
@@ -103,7 +122,7 @@ def _waves(pairs: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 
 def late(frame: Frame, closed_to: int) -> dict[tuple[int, int], tuple[int, int]]:
     """Samples that come after their minute was closed: (host id, hour start) → (first minute, end of the last)."""
-    starts = _minutes(frame)
+    starts = _minutes(frame.times)
     found: dict[tuple[int, int], tuple[int, int]] = {}
     for i in np.flatnonzero(starts < closed_to).tolist():
         start = int(starts[i])
@@ -113,8 +132,8 @@ def late(frame: Frame, closed_to: int) -> dict[tuple[int, int], tuple[int, int]]
     return found
 
 
-def _minutes(frame: Frame) -> NDArray[np.int64]:
-    return (frame.times // MINUTE).astype(np.int64) * MINUTE
+def _minutes(times: NDArray[np.float64]) -> NDArray[np.int64]:
+    return (times // MINUTE).astype(np.int64) * MINUTE
 
 
 class OpenMinutes:
@@ -124,16 +143,16 @@ class OpenMinutes:
         self.closed_to = closed_to
         self._open: dict[int, Minute] = {}
 
-    def fold(self, frame: Frame) -> None:
-        """Fold a committed frame in, all but its late samples."""
-        starts = _minutes(frame)
+    def fold(self, rows: Rows) -> None:
+        """Fold committed samples in, all but the late ones."""
+        starts = _minutes(rows.times)
         for start in np.unique(starts).tolist():
             if start < self.closed_to:
                 continue
             chosen = np.flatnonzero(starts == start)
             if start not in self._open:
                 self._open[start] = Minute()
-            self._open[start].fold(frame, chosen)
+            self._open[start].fold(rows, chosen)
 
     def ready(self, now: float, grace: float) -> list[int]:
         """Starts of open minutes that ended at least `grace` seconds before `now`."""

@@ -49,10 +49,10 @@ class Shard:
         stream.take_range(from_seq, to_seq)
 
 
-def new_shard(closed_to: float) -> Shard:
-    """An empty shard; minutes before `closed_to` (Unix s, rounded up to a minute) are closed."""
+def new_shard(now: float) -> Shard:
+    """An empty shard; the minutes before that of `now` (Unix s) are closed."""
     layouts = Layouts()
-    return Shard(Hosts(), layouts, OpenMinutes(-int(-closed_to // MINUTE) * MINUTE), Columns(health.INPUTS, layouts),
+    return Shard(Hosts(), layouts, OpenMinutes(int(now // MINUTE) * MINUTE), Columns(health.INPUTS, layouts),
                  Columns(FIGURES, layouts))
 
 

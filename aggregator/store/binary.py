@@ -5,8 +5,10 @@ Format: docs of COPY, "Binary Format". Times are microseconds since 2000-01-01 U
 
 import struct
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 
 POSTGRES_EPOCH = 946_684_800
@@ -77,3 +79,12 @@ def read_real_arrays(rows: Sequence[bytes], offset: int, arrays: int) -> NDArray
     width = block.shape[1] // arrays
     cells = np.ascontiguousarray(block.reshape(len(rows), arrays, width)[:, :, 24:])
     return cells.view(_ELEMENT)["value"].astype(np.float64)
+
+
+def copy_out(cursor: psycopg.Cursor[Any], query: str, parameters: Sequence[Any]) -> list[bytes]:
+    """The rows of a query in binary COPY format, each without the stream's header and trailer."""
+    with cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)", parameters) as copy:
+        rows = [bytes(block) for block in copy]
+    if rows:
+        rows[0] = rows[0][len(HEADER):]
+    return [row for row in rows if row not in (b"", TRAILER)]

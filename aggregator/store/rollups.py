@@ -8,7 +8,6 @@ import dataclasses
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,7 +122,7 @@ def remake(cursor: Cursor, due: Due, closed_to: datetime) -> None:
 
 
 def _remake_minutes(cursor: Cursor, host_id: int, since: datetime, until: datetime) -> None:
-    rows = _copy_out(cursor, """SELECT layout_id, ts, values FROM sample
+    rows = binary.copy_out(cursor, """SELECT layout_id, ts, values FROM sample
                                 WHERE host_id = %s AND ts >= %s AND ts < %s""", [host_id, since, until])
     made = []
     for layout_id, group in _by_layout(rows).items():
@@ -135,7 +134,7 @@ def _remake_minutes(cursor: Cursor, host_id: int, since: datetime, until: dateti
 
 def _remake_level(cursor: Cursor, host_id: int, source: str, target: str, since: datetime, until: datetime,
                   step: int) -> None:
-    rows = _copy_out(cursor, f"""SELECT layout_id, ts, count, min, mean, max FROM {source}
+    rows = binary.copy_out(cursor, f"""SELECT layout_id, ts, count, min, mean, max FROM {source}
                                  WHERE host_id = %s AND ts >= %s AND ts < %s""", [host_id, since, until])  # noqa: S608 (fixed names)
     made = []
     for layout_id, group in _by_layout(rows).items():
@@ -159,15 +158,6 @@ def _replace(cursor: Cursor, table: str, host_id: int, since: datetime, until: d
                 copy.write(binary.rollup_row(host_id, layout_id, start, int(buckets.counts[i]),
                                              (buckets.low[i], buckets.mean[i], buckets.high[i])))
         copy.write(binary.TRAILER)
-
-
-def _copy_out(cursor: Cursor, query: str, parameters: Sequence[Any]) -> list[bytes]:
-    """The rows of a query in binary COPY format, each without the stream's header and trailer."""
-    with cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)", parameters) as copy:
-        rows = [bytes(block) for block in copy]
-    if rows:
-        rows[0] = rows[0][len(binary.HEADER):]
-    return [row for row in rows if row not in (b"", binary.TRAILER)]
 
 
 def _by_layout(rows: Iterable[bytes]) -> dict[int, list[bytes]]:

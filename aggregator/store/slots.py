@@ -1,7 +1,11 @@
 """Slots: leases on shares of the hosts. One owner at a time; what an owner writes is fenced by the lease's epoch."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from datetime import datetime
+
+from psycopg import sql
 
 from aggregator.store.samples import Cursor
 from shared.database import Connection
@@ -58,8 +62,22 @@ def release(connection: Connection, lease: Lease) -> None:
                        [lease.slot, lease.epoch])
 
 
-def fence(cursor: Cursor, lease: Lease) -> None:
-    """First statement of every writing transaction: holds the lease's row until its end. Raises LeaseLostError."""
-    if cursor.execute("SELECT 1 FROM slot WHERE slot = %s AND epoch = %s FOR SHARE",
-                      [lease.slot, lease.epoch]).fetchone() is None:
-        raise LeaseLostError
+@contextlib.contextmanager
+def fenced(connection: Connection, lease: Lease) -> Iterator[Cursor]:
+    """A transaction that writes for a slot: it holds the lease's row until its end. Raises LeaseLostError.
+
+    BEGIN and the fence go in one round trip; there are several such transactions a second.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(sql.SQL("BEGIN; SELECT 1 FROM slot WHERE slot = {} AND epoch = {} FOR SHARE").format(
+            lease.slot, lease.epoch))
+        try:
+            cursor.nextset()
+            if cursor.fetchone() is None:
+                raise LeaseLostError
+            yield cursor
+        except BaseException:
+            if not connection.closed:
+                cursor.execute("ROLLBACK")
+            raise
+        cursor.execute("COMMIT")

@@ -9,7 +9,7 @@ from aggregator.analysis import health
 from aggregator.analysis.rollup import fold, fold_samples
 from aggregator.live import frame as frames
 from aggregator.live.hosts import Stream
-from aggregator.live.minutes import late
+from aggregator.live.minutes import frame_rows, late
 from aggregator.live.shard import new_shard
 from shared.wire import WireError
 
@@ -62,7 +62,7 @@ def test_open_minutes_equal_a_plain_fold(samples, cut):
         if not part:
             continue
         made, _ = _frame(shard, part)
-        shard.minutes.fold(made)
+        shard.minutes.fold(frame_rows(made))
         for i in range(len(made)):
             key = made.hosts[i].id, made.layouts[i].id, int(made.times[i]) // 60 * 60
             expected.setdefault(key, []).append(list(_values(made, i).values()))
@@ -83,7 +83,7 @@ def test_what_comes_after_its_minute_is_late():
     made, _ = _frame(shard, [(0, 3500, {"cpu.percent": 1.0}), (0, 3610, {"cpu.percent": 1.0}), (0, 3700, {"cpu.percent": 1.0}),
                              (1, 3790, {"cpu.percent": 1.0})])
     assert late(made, shard.minutes.closed_to) == {(1, 0): (3480, 3540), (1, 3600): (3600, 3720)}
-    shard.minutes.fold(made)
+    shard.minutes.fold(frame_rows(made))
     assert shard.minutes.ready(1e9, 0) == [3780]
 
 
