@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from compose.programs import Account, Program, write_private
-from shared import database
 
 ROLE = DATABASE = "drumbeat"
 ACCOUNTS = ("drumbeat", "postgres", "nobody")
@@ -75,6 +74,8 @@ def url(port: int, password: str, name: str = DATABASE) -> str:
 
 def wait_until_ready(address: str, is_alive: Callable[[], bool], timeout: float = READY_SECONDS) -> bool:
     """Wait until a real query is answered; False once the process has gone or time has run out."""
+    from shared import database  # half a second of imports, well spent while Postgres starts
+
     deadline = time.monotonic() + timeout
     while is_alive() and time.monotonic() < deadline:
         try:

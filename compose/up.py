@@ -23,7 +23,7 @@ from compose.stack import Stack
 from compose.startup import Startup
 from compose.supervisor import Child, Supervisor
 from compose.welcome import Welcome
-from shared import bus, database, logs, names, settings
+from shared import bus, logs, names, settings
 from shared.settings import SettingsError
 from shared.topics import DEFAULT_ROOT
 
@@ -73,15 +73,18 @@ def _check(wanted: Settings) -> None:
     if wanted.host and not names.is_host(wanted.host):
         raise SettingsError(f"--host: {wanted.host!r} is no host name; allowed: a-z, 0-9, - and _, at most 63 "
                             f"characters, such as {names.host_name(wanted.host)}")
-    try:
-        if wanted.broker_url != EMBEDDED:
+    if wanted.broker_url != EMBEDDED:
+        try:
             bus.read_brokers(wanted.broker_url)
-        if wanted.database_url != EMBEDDED:
+        except bus.BusError as error:
+            raise SettingsError(f"--broker-url: {error}") from None
+    if wanted.database_url != EMBEDDED:
+        from shared import database
+
+        try:
             database.read_url(wanted.database_url)
-    except bus.BusError as error:
-        raise SettingsError(f"--broker-url: {error}") from None
-    except database.DatabaseUrlError as error:
-        raise SettingsError(f"--database-url: {error}") from None
+        except database.DatabaseUrlError as error:
+            raise SettingsError(f"--database-url: {error}") from None
 
 
 def _run(wanted: Settings, data: Path, environ: Mapping[str, str], terminal: Terminal, started_at: float) -> int:

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import alembic.command
-import alembic.config
 import psycopg
 import sqlalchemy
 from sqlalchemy.pool import NullPool
@@ -94,6 +92,9 @@ def _migration_lock(url: str) -> Iterator[Connection]:
 
 def migrate(url: str, revision: str = "head") -> list[str]:
     """Bring the schema to `revision`, forward only, one service at a time; the revisions that were applied."""
+    import alembic.command
+    import alembic.config
+
     applied: list[str] = []
     with _migration_lock(url):
         engine = sqlalchemy.create_engine(
