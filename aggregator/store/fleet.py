@@ -126,14 +126,20 @@ def fetch_id(engine: Engine, name: str) -> int | None:
 
 
 def delete(engine: Engine, name: str) -> bool:
-    """Delete a host and every row of it; False where there is none. A host that still sends comes back, empty."""
+    """Delete a host and every row of it; False where there is none. A host that still sends comes back as a new one.
+
+    Ingest has the host in memory: it loses its leases in the same transaction, takes them again and loads anew. What it
+    had not stored is sent again by the agents.
+    """
     with engine.begin() as connection:
-        host = connection.execute(text("SELECT id FROM host WHERE name = :name FOR UPDATE"), {"name": name}).scalar()
+        connection.execute(text("UPDATE slot SET epoch = epoch + 1, expires_at = now() - interval '1 second'"))
+        host = connection.execute(text("DELETE FROM host WHERE name = :name RETURNING id"), {"name": name}).scalar()
         if host is None:
+            connection.rollback()
             return False
-        for table in ("sample", "rollup_1m", "rollup_1h", "rollup_1d", "rollup_due"):
+    for table in ("sample", "rollup_1m", "rollup_1h", "rollup_1d", "rollup_due"):
+        with engine.begin() as connection:
             connection.execute(text(f"DELETE FROM {table} WHERE host_id = :host"), {"host": host})  # noqa: S608 (constants)
-        connection.execute(text("DELETE FROM host WHERE id = :host"), {"host": host})
     return True
 
 

@@ -68,15 +68,19 @@ def test_pages_together_are_the_whole_list(api: Api, sort: str) -> None:
 
 
 def test_one_host_and_its_deletion(api: Api) -> None:
-    """A host is shown, and once deleted it is gone with every row of it."""
+    """A host is shown, and once deleted it is gone with every row of it; ingest, which remembers it, loses its lease."""
     host = builders.store_host(api.connection)
     builders.store_samples(api.connection, host, [(NOW, METRICS)])
     builders.store_rollup(api.connection, "rollup_1m", host, NOW, 1, {"cpu.percent": (1, 2, 3)})
+    api.connection.execute("INSERT INTO slot (slot, owner, epoch, expires_at) VALUES (0, 'x', 7, now() + interval '9 s')")
     assert api.get("/hosts/web-1")["name"] == "web-1"
+    assert api.ask("/api/v1/hosts/web-2", "DELETE").status_code == 404
+    assert api.connection.execute("SELECT epoch FROM slot").fetchone() == (7,)
     assert api.ask("/api/v1/hosts/web-1", "DELETE").status_code == 204
     assert api.ask("/api/v1/hosts/web-1").status_code == 404
     for table in ("host", "host_now", "sample", "rollup_1m"):
         assert api.connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+    assert api.connection.execute("SELECT epoch, expires_at < now() FROM slot").fetchone() == (8, True)
 
 
 def test_latest_shows_every_metric_of_the_newest_sample(api: Api) -> None:
