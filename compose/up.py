@@ -153,10 +153,12 @@ def _own_servers(wanted: Settings, state: State) -> Settings:
 
 
 def _preferred_ports(wanted: Settings) -> dict[str, int]:
-    """The ports to look for; 0 is any free one. Raises SettingsError where the API's is taken."""
+    """The ports to look for; 0 is any free one. The probes' follow the API's. Raises SettingsError where that is taken."""
     if wanted.port and not is_port_free(wanted.port):
         raise SettingsError(f"--port: {wanted.port} is taken by another program; choose another, or 0 for any free one")
-    return {"broker": 0, "database": 0, "ingest": 8481, "scheduler": 8482, **({} if wanted.port else {"api": 0})}
+    if not wanted.port:
+        return dict.fromkeys(("broker", "database", "ingest", "scheduler", "api"), 0)
+    return {"broker": 0, "database": 0, "ingest": (wanted.port + 1) % 65536, "scheduler": (wanted.port + 2) % 65536}
 
 
 def _plan(wanted: Settings, data: Path, state: State) -> Stack:
