@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Engine, text
 
 from aggregator.analysis import liveness
-from aggregator.store.reading import fetch_row, fetch_rows
+from aggregator.store.reading import fetch_row, fetch_tuples
 
 SORTS: dict[str, str] = {
     "name": "h.name", "score": "n.score", "last_seen": "extract(epoch FROM n.ts)", "cpu": "n.cpu", "memory": "n.memory",
@@ -33,9 +33,12 @@ _COLUMNS = f"""h.id, h.name, h.labels, {_STATE} AS state, h.state_reason, h.stat
 _FROM = "FROM host h LEFT JOIN host_now n ON n.host_id = h.id"
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Host:
-    """One host as lists show it. `state` is its liveness; figures are None where it has none."""
+    """One host as lists show it, its fields in the order of `_COLUMNS`.
+
+    `state` is its liveness; figures are None where it has none.
+    """
 
     id: int
     name: str
@@ -91,13 +94,12 @@ def fetch_page(engine: Engine, asked: Filter, now: datetime, *, sort: str = "nam
         last, beyond = f"CAST(:key AS {kind})", "<" if descending else ">"
         where.append(f"({key} {beyond} {last} OR ({key} = {last} AND h.name > :name))")
         parameters |= {"key": after.key, "name": after.name}
-    rows = fetch_rows(
+    rows = fetch_tuples(
         engine, f"""SELECT {_COLUMNS}, CAST({key} AS text) AS sort_key {_FROM} WHERE {' AND '.join(where)}
                     ORDER BY {key} {'DESC' if descending else 'ASC'}, h.name LIMIT :limit""",
         parameters | {"now": now, "limit": limit + 1})
-    keys = [row.pop("sort_key") for row in rows]
-    hosts = [Host(**row) for row in rows[:limit]]
-    return hosts, Position(keys[limit - 1], hosts[-1].name) if len(rows) > limit else None
+    hosts = [Host(*row[:-1]) for row in rows[:limit]]
+    return hosts, Position(rows[limit - 1][-1], hosts[-1].name) if len(rows) > limit else None
 
 
 def fetch_all(engine: Engine, asked: Filter, now: datetime, limit: int = 20_000) -> list[Host]:

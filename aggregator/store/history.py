@@ -81,7 +81,7 @@ class History:
         width = _WIDTHS[source] * downsample.SECOND
         known_to = np.full(len(hosts), _micros(span.start), np.int64)
         np.maximum.at(known_to, points.group, points.ts + width)
-        since = int(known_to.max()) - (2 * width if len(hosts) > 1 and len(points) else 0)
+        since = int(known_to[known_to >= known_to.max() - 2 * width].min())
         tail = self._fetch(connection, hosts, metrics, _FINER[source],
                            Span(max(span.start, _instant(since)), span.end))
         new = tail.ts >= known_to[tail.group]

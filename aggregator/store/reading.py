@@ -36,6 +36,12 @@ def fetch_rows(engine: Engine, sql: str, parameters: Mapping[str, Any] | None = 
         return [dict(row) for row in connection.execute(text(sql), parameters or {}).mappings()]
 
 
+def fetch_tuples(engine: Engine, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Rows of one question as tuples, for many of them."""
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(sql), parameters)]
+
+
 def fetch_row(engine: Engine, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
     """Fetch the first row of a question; None where there is none."""
     rows = fetch_rows(engine, sql, parameters)

@@ -177,3 +177,15 @@ def test_a_time_before_the_first_sample_is_empty(api: Api) -> None:
     builders.store_samples(api.connection, host, [(datetime(2026, 11, 20, tzinfo=NOW.tzinfo), {"cpu.percent": 1.0})])
     found = api.get("/hosts/web-1/metrics", range="1h", metric="cpu.percent")
     assert found["metrics"]["cpu.percent"]["mean"] == []
+
+
+def test_tails_of_many_hosts_follow_each_host(api: Api) -> None:
+    """Hosts whose rollups end at different hours each get the rest from minutes, and nothing twice."""
+    for name, hours in (("ahead", 1), ("behind", 2), ("new", 0)):
+        host = builders.store_host(api.connection, name)
+        for n in range(3, 3 - hours, -1):
+            builders.store_rollup(api.connection, "rollup_1h", host, NOW - n * HOUR, 60, {"cpu.percent": (1, 1, 1)})
+        for n in range(1, 61 if name == "new" else 181):
+            builders.store_rollup(api.connection, "rollup_1m", host, NOW - n * MINUTE, 1, {"cpu.percent": (1, 1, 1)})
+    found = api.get("/series", metric="cpu.percent", range="6h", step="1h", agg="count")
+    assert found["series"][0]["value"] == [2.0, 2.0, 3.0]
