@@ -93,7 +93,7 @@ def build(intake: Intake, layouts: Layouts, inputs: Columns, figures: Columns, p
     """
     sizes = np.array([len(layout.keys) for layout in intake.layouts], np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    values = np.array(intake.values, np.float64)
+    values = np.fromiter(intake.values, np.float64, len(intake.values))
     wrong = out_of_bounds(values, intake.layouts)
     bad = np.logical_or.reduceat(wrong, starts)
     values[wrong] = 0.0
