@@ -1,11 +1,12 @@
 """Health scores from metrics, vectorised for frames, and explained for people. Pure.
 
-Formulas (protocol.md, "Health score"): each component is a piecewise linear curve of its main metric less penalties; the
+Formulas (shared/README.md, "Health score"): each component is a piecewise linear curve of its main metric less penalties; the
 overall score is the mean of the components a host has, weighted. An absent metric means an absent component.
 """
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -48,7 +49,7 @@ class Curve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Weights and constants of the health score; the defaults are those of protocol.md."""
+    """Weights and constants of the health score; the defaults are those of the protocol."""
 
     cpu_weight: Weight = 0.30
     memory_weight: Weight = 0.25
@@ -78,18 +79,25 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 DEFAULT_PROFILE = Profile()
 
+_TERMS: dict[str, tuple[str, ...]] = {
+    "cpu": ("cpu-load",), "memory": ("memory-swap",), "disk": (), "services": ("services-unhealthy", "services-stopped"),
+    "network": ("network-errors", "network-drops")}
+"""What is taken off each component's base, in the order in which it is told."""
+
 
 def scores(inputs: Floats, profile: Profile = DEFAULT_PROFILE) -> Floats:
     """Scores of n hosts: `inputs` is (n, 13) in the order of INPUTS with NaN where absent; the result (n, 6) as OUTPUTS."""
-    parts = penalties(inputs, profile)
-    components = np.stack([np.clip(parts[f"{name}.base"] - sum(lost for key, lost in parts.items()
-                                                               if key.startswith(f"{name}-")), 0.0, 100.0)
-                           for name in COMPONENTS], axis=1)
+    return _weighed(penalties(inputs, profile), profile)
+
+
+def _weighed(parts: Mapping[str, Floats], profile: Profile) -> Floats:
+    components = np.stack([np.clip(parts[f"{name}.base"] - sum(parts[term] for term in terms), 0.0, 100.0)
+                           for name, terms in _TERMS.items()], axis=1)
     has = ~np.isnan(components)
     weights = np.where(has, profile.weights(), 0.0)
     total = weights.sum(axis=1)
     weighted = np.where(has, components, 0.0) * weights
-    overall = np.divide(weighted.sum(axis=1), total, out=np.full(len(inputs), np.nan), where=total > 0)
+    overall = np.divide(weighted.sum(axis=1), total, out=np.full(len(components), np.nan), where=total > 0)
     return np.column_stack([np.clip(overall, 0.0, 100.0), components])
 
 
@@ -130,17 +138,30 @@ def assess(host: str, ts: float, metrics: Mapping[str, float], profile: Profile 
 
     `metrics` maps names to values, as in a sample.
     """
-    inputs = np.array([[metrics.get(name, np.nan) for name in INPUTS]])
-    row = scores(inputs, profile)[0]
-    if np.isnan(row[0]):
+    return assess_all([(host, ts, metrics)], profile)[0]
+
+
+def assess_all(hosts: Sequence[tuple[str, float, Mapping[str, float]]],
+               profile: Profile = DEFAULT_PROFILE) -> list[wire.Health | None]:
+    """`assess` for many (host, ts, metrics): the arithmetic is done for all at once."""
+    inputs = np.array([[metrics.get(name, np.nan) for name in INPUTS] for _, _, metrics in hosts]).reshape(-1, len(INPUTS))
+    parts = penalties(inputs, profile)
+    rows = _weighed(parts, profile).tolist()
+    columns = {name: values.tolist() for name, values in parts.items()}
+    weights = dict(zip(COMPONENTS, profile.weights().tolist(), strict=True))
+    return [_explained(*told, rows[i], {name: values[i] for name, values in columns.items()}, weights)
+            for i, told in enumerate(hosts)]
+
+
+def _explained(host: str, ts: float, metrics: Mapping[str, float], row: Sequence[float], terms: Mapping[str, float],
+               weights: Mapping[str, float]) -> wire.Health | None:
+    if math.isnan(row[0]):
         return None
-    terms = {name: float(values[0]) for name, values in penalties(inputs, profile).items()}
-    weights = {name: float(weight) for name, weight in zip(COMPONENTS, profile.weights(), strict=True)}
-    components = {name: _component(name, float(score), weights[name], terms, metrics)
-                  for name, score in zip(COMPONENTS, row[1:], strict=True) if not np.isnan(score)}
+    components = {name: _component(name, score, weights[name], terms, metrics)
+                  for name, score in zip(COMPONENTS, row[1:], strict=True) if not math.isnan(score)}
     reasons = [loss for name, part in components.items() for loss in _losses(name, part.score, terms, metrics)]
     reasons.sort(key=lambda loss: -loss.points * weights[loss.component])
-    score = round(float(row[0]), 2)
+    score = round(row[0], 2)
     return wire.Health(host=host, ts=ts, score=score, status=status(score), components=components, reasons=reasons,
                        recommendations=recommendations(reasons, metrics))
 
@@ -158,8 +179,7 @@ def _component(name: str, score: float, weight: float, terms: Mapping[str, float
                metrics: Mapping[str, float]) -> wire.Component:
     details = {key: metrics[key] for key in _DETAILS[name] if key in metrics}
     details["base_score"] = round(terms[f"{name}.base"], 2)
-    details |= {f"{key.partition('-')[2]}_penalty": round(lost, 2)
-                for key, lost in terms.items() if key.startswith(f"{name}-")}
+    details |= {f"{term.partition('-')[2]}_penalty": round(terms[term], 2) for term in _TERMS[name]}
     return wire.Component(score=round(score, 2), status=status(score), weight=weight, details=details)
 
 
@@ -168,7 +188,7 @@ def _losses(name: str, score: float, terms: Mapping[str, float], metrics: Mappin
     left = 100.0 - score
     found = []
     asked = [("", 100.0 - terms[f"{name}.base"])]
-    asked += [(key.partition("-")[2], lost) for key, lost in terms.items() if key.startswith(f"{name}-")]
+    asked += [(term.partition("-")[2], terms[term]) for term in _TERMS[name]]
     for term, lost in asked:
         points = min(lost, left)
         left -= points

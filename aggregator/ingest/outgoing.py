@@ -42,15 +42,13 @@ class Publisher:
                newest: "np.ndarray[tuple[int], np.dtype[np.int64]]", now: float) -> None:
         """Publish the health of hosts (by row) whose newest sample is at `newest` in the frame, where it is news."""
         hosts = self.shard.hosts
-        for at in chosen(hosts, rows, now)[:MAX_HEALTH_PER_BEAT]:
-            row, i = int(rows[at]), int(newest[at])
-            values = frame.values[frame.starts[i]:frame.starts[i] + frame.sizes[i]].tolist()
-            metrics = dict(zip(frame.layouts[i].keys, values, strict=True))
-            assessed = health.assess(frame.hosts[i].name, float(frame.times[i]), metrics, self.shard.profile)
+        news = chosen(hosts, rows, now)[:MAX_HEALTH_PER_BEAT]
+        told = health.assess_all([frame.told(int(newest[at])) for at in news], self.shard.profile)
+        for at, assessed in zip(news, told, strict=True):
             if assessed is not None and self.client.publish(
                     self.topics.health(assessed.host), wire.encode(assessed), qos=1, retain=True):
-                hosts.told_score[row] = hosts.figures[row, 0]
-                hosts.told_at[row] = now
+                hosts.told_score[rows[at]] = hosts.figures[rows[at], 0]
+                hosts.told_at[rows[at]] = now
 
     def fleet(self, now: float) -> None:
         """Publish the fleet's health where it has changed."""

@@ -69,6 +69,11 @@ class Frame:
                      [self.seqs[i] for i in picks], self.times[chosen], self.intervals[chosen], self.received_at,
                      self.values, self.starts[chosen], self.sizes[chosen], self.scores[chosen], self.figures[chosen])
 
+    def told(self, i: int) -> tuple[str, float, dict[str, float]]:
+        """Host, time and metrics (health scores included) of sample i."""
+        values = self.values[self.starts[i]:self.starts[i] + self.sizes[i]].tolist()
+        return self.hosts[i].name, float(self.times[i]), dict(zip(self.layouts[i].keys, values, strict=True))
+
     def rows(self) -> NDArray[np.int64]:
         """Each sample's host, as its row in the arrays of Hosts."""
         return np.array([host.row for host in self.hosts], np.int64)

@@ -30,10 +30,10 @@ class LeaseLostError(Exception):
 
 
 def acquire(connection: Connection, owner: str, slots: int) -> Lease | None:
-    """Take a free or expired slot; None while all are held.
+    """Take a slot that is free, expired, or whose owner's connection has gone; None while all are held.
 
-    `owner` is also the application name of the owner's connection: what a stopped former owner still holds open, locks
-    included, is ended first.
+    `owner` is also the application name of the owner's connection. A killed owner's connection goes with it, so its slot
+    need not expire first; what a stopped owner still holds open when its lease has expired, locks included, is ended.
     """
     connection.execute("INSERT INTO slot (slot) SELECT generate_series(0, %s - 1) ON CONFLICT DO NOTHING", [slots])
     connection.execute(
@@ -41,7 +41,8 @@ def acquire(connection: Connection, owner: str, slots: int) -> Lease | None:
            WHERE s.slot < %s AND s.expires_at < now() AND s.owner NOT IN ('', %s)""", [slots, owner])
     row = connection.execute(
         """UPDATE slot SET owner = %s, epoch = epoch + 1, expires_at = now() + make_interval(secs => %s)
-           WHERE slot = (SELECT slot FROM slot WHERE slot < %s AND expires_at < now()
+           WHERE slot = (SELECT slot FROM slot WHERE slot < %s AND (expires_at < now() OR NOT EXISTS
+                           (SELECT FROM pg_stat_activity a WHERE a.application_name = slot.owner))
                          ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED)
            RETURNING slot, epoch, checkpoint_at, rolled_up_to""", [owner, LEASE_SECONDS, slots]).fetchone()
     return None if row is None else Lease(row[0], slots, owner, row[1], row[2], row[3])

@@ -137,7 +137,8 @@ BAD = [
 BAD_FIELDS = [
     ("version", {"v": 2}), ("spoof", {"host": "web-2"}), ("epoch", {"epoch": "xyz"}), ("future", {"ts": 4e9}),
     ("unit", {"ts": time.time() * 1e3}), ("unit", {"ts": time.time() * 1e9}), ("past", {"ts": 0}), ("past", {"ts": -5}),
-    ("too_old", {"ts": time.time() - 30 * 86_400}), ("type", {"ts": "now"}), ("range", {"oldest": -1}), ("type", {"metrics": [1]}),
+    ("too_old", {"ts": time.time() - 30 * 86_400}), ("type", {"ts": "now"}), ("range", {"oldest": -1}),
+    ("type", {"metrics": [1]}),
     ("count", {"metrics": {}}), ("count", {"metrics": {f"custom.m{i}": i for i in range(10_000)}}),
     ("name", {"metrics": {"Cpu": 1}}), ("name", {"metrics": {"custom.a b": 1}}),
     ("name", {"metrics": {"custom.\u202e": 1}}),
@@ -304,6 +305,18 @@ def test_standby_takes_over_and_the_former_owner_writes_nothing(ingest, agent, r
     agent.sample(seq=2)
     agent.await_watermark(2)
     assert rows("SELECT seq FROM sample ORDER BY 1") == [(1,), (2,)]
+
+
+def test_a_killed_owner_is_replaced_at_once(ingest, agent, rows, database_url):
+    """An owner whose connection is gone loses its slot before the lease expires."""
+    first = ingest()
+    agent.sample()
+    agent.await_watermark(1)
+    standby = ingest(wait=False)
+    first.stop()  # it would also give the lease back; the lease is made long, so that only the connection's end counts
+    with database.open_connection(database_url, "test") as connection:
+        connection.execute("UPDATE slot SET expires_at = now() + interval '1 hour', epoch = epoch + 1")
+    agent.poll(lambda: not any(standby.ready().values()), 10)
 
 
 def test_two_slots_share_the_fleet(ingest, broker, topic_root, rows):

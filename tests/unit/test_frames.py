@@ -31,18 +31,13 @@ def _frame(shard, samples):
     return made, bad
 
 
-def _values(frame, i):
-    values = frame.values[frame.starts[i]:frame.starts[i] + frame.sizes[i]].tolist()
-    return dict(zip(frame.layouts[i].keys, values, strict=True))
-
-
 @given(SAMPLES)
 def test_a_frame_keeps_every_sample_and_appends_its_scores(samples):
     """Whatever mix of layouts, each sample has its own values, then its own health scores."""
     made, bad = _frame(new_shard(0), samples)
     assert not bad.any()
     for i, (_, _, metrics) in enumerate(samples):
-        values = _values(made, i)
+        values = made.told(i)[2]
         assert {name: values[name] for name in metrics} == metrics
         assessed = health.assess("a", 0, metrics)
         assert ("health.score" in values) == (assessed is not None)
@@ -65,7 +60,7 @@ def test_open_minutes_equal_a_plain_fold(samples, cut):
         shard.minutes.fold(frame_rows(made))
         for i in range(len(made)):
             key = made.hosts[i].id, made.layouts[i].id, int(made.times[i]) // 60 * 60
-            expected.setdefault(key, []).append(list(_values(made, i).values()))
+            expected.setdefault(key, []).append(list(made.told(i)[2].values()))
     found = {(row.host_id, row.layout_id, start): row
              for start in shard.minutes.ready(1e9, 0) for row in shard.minutes.rows(start)}
     assert set(found) == set(expected)
