@@ -1,5 +1,6 @@
 """`drumbeat up`: the whole product on this machine, supervised, under one data directory."""
 
+import shutil
 import signal
 import socket
 import sys
@@ -22,7 +23,7 @@ from compose.programs import Program, is_port_free
 from compose.stack import Stack
 from compose.startup import Startup
 from compose.supervisor import Child, Supervisor
-from compose.welcome import Welcome
+from compose.welcome import Welcome, called
 from shared import bus, logs, names, settings
 from shared.settings import SettingsError
 from shared.topics import DEFAULT_ROOT
@@ -178,8 +179,8 @@ def _plan(wanted: Settings, data: Path, state: State) -> Stack:
 def _welcome(wanted: Settings, plan: Stack, environ: Mapping[str, str], started_at: float) -> Welcome:
     is_default = plan.data == settings.default_data_directory(environ).absolute()
     has_score = not {"agent", "api", "ingest"} & set(wanted.without)
-    return Welcome(plan, lambda text: print(text, flush=True), "" if is_default else f" --data {plan.data}",
-                   started_at, has_agent=has_score)
+    return Welcome(plan, lambda text: print(text, flush=True), called(sys.argv[0], shutil.which("drumbeat")),
+                   "" if is_default else f" --data {plan.data}", started_at, has_agent=has_score)
 
 
 def _await_servers(plan: Stack, supervisor: Supervisor, stopping: threading.Event) -> None:

@@ -37,10 +37,15 @@ def scored(health: dict[str, Any], seconds: float) -> str:
     return f"  score   {health['host']}: {health['score']:.1f} {health['status']}  (after {seconds:.1f} s)"
 
 
-def next_steps(stack: Stack, option: str) -> str:
+def called(name: str, on_path: str | None) -> str:
+    """How people call us again: `drumbeat` where that is what the shell finds, else the path that they gave. Pure."""
+    return name if name.endswith("/drumbeat") and name != on_path else "drumbeat"
+
+
+def next_steps(stack: Stack, command: str, option: str) -> str:
     """What to try now; `option` names the data directory where it is not the default. Pure."""
-    return (f"Try: drumbeat hosts{option} · drumbeat top {stack.host}{option} · drumbeat doctor{option}\n"
-            "Ctrl-C stops everything.")
+    tries = "".join(f"\n  {command} {what}{option}" for what in ("status", f"top {stack.host}", "doctor"))
+    return f"Try in another terminal:{tries}\nCtrl-C stops everything."
 
 
 def is_since(moment: object, started: float) -> bool:
@@ -57,9 +62,10 @@ def is_since(moment: object, started: float) -> bool:
 class Welcome:
     """Asks the API until the inventory and the first score of this host are there; `step` is called at every tick."""
 
-    def __init__(self, stack: Stack, show: Callable[[str], None], option: str, started_at: float, *,
+    def __init__(self, stack: Stack, show: Callable[[str], None], command: str, option: str, started_at: float, *,
                  has_agent: bool) -> None:
-        self._stack, self._show, self._option, self._started_at = stack, show, option, started_at
+        self._stack, self._show, self._started_at = stack, show, started_at
+        self._command, self._option = command, option
         self._wanted = ["inventory", "health"] if has_agent else []
         self.is_done = False
         show(header(stack))
@@ -73,10 +79,10 @@ class Welcome:
             self._show(found(answer) if self._wanted.pop(0) == "inventory" else scored(answer, elapsed))
         if self._wanted and elapsed > GIVE_UP_SECONDS:
             self._show(f"  no {self._wanted[0]} of {self._stack.host} after {elapsed:.0f} s; "
-                       f"see {self._stack.data / 'logs'} or try drumbeat doctor{self._option}")
+                       f"see {self._stack.data / 'logs'} or try {self._command} doctor{self._option}")
             self._wanted = []
         if not self._wanted:
-            self._show(next_steps(self._stack, self._option))
+            self._show(next_steps(self._stack, self._command, self._option))
             self.is_done = True
 
     def _fetch(self, what: str) -> dict[str, Any] | None:

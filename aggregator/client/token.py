@@ -64,7 +64,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     own = settings.load(kind, f"token {verb}", argv[1:], environ, positional=positional)
     logs.configure("warning")
     try:
-            return act(own)
+        return act(own)
     except database.DatabaseUrlError as error:
         raise SettingsError(f"--database-url: {error}") from None
     except database.Unavailable as error:

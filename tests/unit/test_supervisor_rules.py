@@ -133,3 +133,11 @@ def test_wrong_settings_are_refused_by_name(argv, told, tmp_path):
     """One clear line names the setting and what is allowed."""
     with pytest.raises(settings.SettingsError, match=told):
         up.main([*argv, "--data", str(tmp_path)], {})
+
+
+def test_what_to_try_next_can_be_pasted():
+    """Commands are named as the person called us, unless the shell finds `drumbeat` by itself."""
+    assert welcome.called(".venv/bin/drumbeat", None) == ".venv/bin/drumbeat"
+    assert welcome.called("/opt/one/bin/drumbeat", "/opt/other/bin/drumbeat") == "/opt/one/bin/drumbeat"
+    assert welcome.called("/opt/one/bin/drumbeat", "/opt/one/bin/drumbeat") == "drumbeat"
+    assert welcome.called("/source/shared/cli.py", None) == "drumbeat"
