@@ -19,18 +19,19 @@ class Bookmark:
 
     `confirmed`: everything up to it is stored at the aggregator. `used`: seqs up to it are taken, even where no record
     tells so. `reserved`: the same, should the machine have crashed since (`boot_id` tells a crash from a restart).
+    `file` is its descriptor.
     """
 
     def __init__(self, path: Path) -> None:
         self.confirmed = self.used = self.reserved = self._turn = 0
         self.boot_id = ""
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         slots = [self._read_slot(at) for at in (0, 1)]
         for turn, confirmed, used, reserved, boot in sorted(slot for slot in slots if slot is not None)[-1:]:
             self._turn, self.confirmed, self.used, self.reserved = turn, confirmed, used, reserved
             self.boot_id = boot.rstrip(b"\0").decode(errors="replace")
         if all(slot is None for slot in slots):
-            os.pwrite(self._file, bytes(2 * _SLOT_BYTES), 0)
+            os.pwrite(self.file, bytes(2 * _SLOT_BYTES), 0)
 
     def __enter__(self) -> Self:
         return self
@@ -42,15 +43,15 @@ class Bookmark:
         """Store the present values; `is_durable` waits until the disk has them. Raises OSError."""
         self._turn += 1
         body = _SLOT.pack(self._turn, self.confirmed, self.used, self.reserved, self.boot_id.encode()[:32])
-        os.pwrite(self._file, body + struct.pack("<I", zlib.crc32(body)), self._turn % 2 * _SLOT_BYTES)
+        os.pwrite(self.file, body + struct.pack("<I", zlib.crc32(body)), self._turn % 2 * _SLOT_BYTES)
         if is_durable:
-            os.fdatasync(self._file)
+            os.fdatasync(self.file)
 
     def close(self) -> None:
-        os.close(self._file)
+        os.close(self.file)
 
     def _read_slot(self, at: int) -> tuple[int, int, int, int, bytes] | None:
-        data = os.pread(self._file, _SLOT.size + 4, at * _SLOT_BYTES)
+        data = os.pread(self.file, _SLOT.size + 4, at * _SLOT_BYTES)
         if len(data) < _SLOT.size + 4 or zlib.crc32(data[:_SLOT.size]) != int.from_bytes(data[_SLOT.size:], "little"):
             return None
         turn, confirmed, used, reserved, boot = _SLOT.unpack_from(data)

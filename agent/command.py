@@ -27,6 +27,9 @@ from shared.names import host_name, is_host
 
 Patterns = tuple[str, ...]
 
+AHEAD_SECONDS, LEAST_AHEAD = 60.0, 8
+"""How far ahead seqs are set aside: a disk may be silent for half of it before samples are held back."""
+
 
 class AgentSettings(Struct, frozen=True, kw_only=True):
     """Settings of `drumbeat agent`."""
@@ -139,7 +142,8 @@ def _brokers(options: AgentSettings) -> tuple[bus.Broker, ...]:
 def _spool(options: AgentSettings, boot_id: str, environ: Mapping[str, str]) -> Iterator[Queue]:
     directory = (options.data or settings.default_data_directory(environ)) / "agent"
     limits = Limits(max_bytes=options.spool_bytes, max_seconds=options.spool_days * 86_400,
-                    kept_bytes=min(64 << 20, options.spool_bytes // 4), fsync_seconds=options.spool_fsync_seconds)
+                    kept_bytes=min(64 << 20, options.spool_bytes // 4), fsync_seconds=options.spool_fsync_seconds,
+                    ahead_records=max(LEAST_AHEAD, int(AHEAD_SECONDS / options.interval)))
     try:
         spool: Spool | MemorySpool = Spool(directory, limits, time.monotonic(), boot_id)
     except SpoolError as error:

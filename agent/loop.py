@@ -27,6 +27,8 @@ class Queue(Protocol):
     @property
     def newest(self) -> int: ...
     @property
+    def safe(self) -> int: ...
+    @property
     def oldest(self) -> int: ...
     @property
     def pending(self) -> int: ...
@@ -116,7 +118,7 @@ class Agent:
             oldest=self._spool.oldest or seq, interval=self._interval))
         monotonic = self._monotonic()
         self._spool.append(payload, monotonic)
-        if self._publish(self._sample_topic, payload):
+        if self._publish_sample(seq, payload):
             self._delivery.published(seq, monotonic)
 
     def _catch_up(self) -> None:
@@ -133,11 +135,15 @@ class Agent:
         end, sent, last = self._delivery.end(), 0, 0
         for seq, payload in self._spool.read(first, count):
             last = seq
-            if seq <= end and self._publish(self._sample_topic, payload):
+            if seq <= end and self._publish_sample(seq, payload):
                 sent += 1
         self._delivery.resent(end if not last or last >= end else last, sent, now)
         if not self._delivery.is_resending:
             self._spool.forget_cache()
+
+    def _publish_sample(self, seq: int, payload: bytes) -> bool:
+        """What the spool cannot vouch for yet stays backlog: a seq that left must never be given out again."""
+        return seq <= self._spool.safe and self._publish(self._sample_topic, payload)
 
     def _publish(self, topic: str, payload: bytes, *, qos: int = 0, retain: bool = False) -> bool:
         return self._client is not None and self._client.publish(topic, payload, qos=qos, retain=retain)

@@ -14,6 +14,11 @@ class MemorySpool:
         self._records: deque[tuple[int, bytes]] = deque()
 
     @property
+    def safe(self) -> int:
+        """Every start is a new epoch, so that any sample may be sent."""
+        return self.newest
+
+    @property
     def oldest(self) -> int:
         """The lowest seq held; 0: none."""
         return self._records[0][0] if self._records else 0

@@ -6,32 +6,36 @@ The last segment is never removed, since it holds the last seq; a seq is never u
 What is confirmed stays for a while, so that a database restored from a backup can be filled again.
 
 A full disk: the oldest segment makes room; where that does not help, `append` says False, the sample travels live only,
-and its seq is a hole. Ages are counted on the monotonic clock, so a clock that jumps drops nothing.
+and its seq is a hole. Ages are counted on the monotonic clock, so a clock that jumps drops nothing. No call waits for the
+disk but the first and the last: see `durability`.
 """
 
-import bisect
 import contextlib
 import dataclasses
 import errno
 import logging
-import math
 import os
-import secrets
 from pathlib import Path
 from typing import Self
 
 from agent import framing
 from agent.bookmark import Bookmark
+from agent.durability import Durability
 from agent.holes import Holes
-from agent.segments import Segment, SpoolError, open_lock, read_segments, write_durably
-from shared import logs, wire
+from agent.recovery import recover
+from agent.segment_reader import SegmentReader
+from agent.segments import Segment, SpoolError, open_lock
+from shared import logs
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds in bytes and seconds: of all, of what is confirmed, of a segment; and how often the disk is waited for."""
+    """Bounds in bytes and seconds: of all, of what is confirmed, of a segment; and how often the disk is waited for.
+
+    `ahead_records`: seqs set aside at a time, so as many at most are skipped after a crash of the machine.
+    """
 
     max_bytes: int = 256 << 20
     max_seconds: float = 7 * 86_400.0
@@ -40,6 +44,7 @@ class Limits:
     segment_bytes: int = 1 << 20
     fsync_seconds: float = 1.0
     fsync_records: int = 100
+    ahead_records: int = 100
 
 
 class Spool:
@@ -50,11 +55,8 @@ class Spool:
         self.directory, self._limits = directory, limits
         self.dropped = self.unspooled = self.damaged = 0
         self._log = logs.get("spool")
-        boot_id = boot_id.replace("-", "")
         self._holes = Holes()
-        self._cache: tuple[int, int, bytes, list[framing.Record]] | None = None
-        self._file = -1
-        self._unsynced, self._synced_at, self._is_failing = 0, -math.inf, False
+        self._file, self._is_failing, self._is_full = -1, False, False
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
@@ -62,14 +64,24 @@ class Spool:
         except OSError as error:
             raise SpoolError(f"spool {directory}: {error.strerror}; give another directory with --data") from None
         try:
-            self._bookmark = Bookmark(directory / "state")
-            self._segments = read_segments(directory, now)
-            self.epoch = self._read_epoch()
-            self._recover(boot_id)
-            self._bookmark.write()
+            self._open(boot_id.replace("-", ""), now)
         except OSError as error:
             os.close(self._lock)
             raise SpoolError(f"spool {directory}: {error.strerror}; give another directory with --data") from None
+
+    def _open(self, boot_id: str, now: float) -> None:
+        self._bookmark = Bookmark(self.directory / "state")
+        found = recover(self.directory, self._bookmark, boot_id, now)
+        self.epoch, self._segments, self._next = found.epoch, found.segments, found.newest + 1
+        self._holes.add(found.last + 1, found.newest)
+        if self._segments:
+            self._file = os.open(self._segments[-1].path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        self._reader = SegmentReader(self._segments, self._add_damage, self._report)
+        self._durability = Durability(self._bookmark, seconds=self._limits.fsync_seconds,
+                                      records=self._limits.fsync_records, ahead=self._limits.ahead_records)
+        self._durability.reserve(self.newest, is_waiting=True)
+        if self._durability.error is not None:
+            raise self._durability.error
 
     def __enter__(self) -> Self:
         return self
@@ -86,6 +98,14 @@ class Spool:
     def newest(self) -> int:
         """The last seq given out; 0 when there was none."""
         return self._next - 1
+
+    @property
+    def safe(self) -> int:
+        """Samples up to this seq may be sent: even after a crash of the machine theirs are not given out again.
+
+        Behind `newest` only while the disk answers nothing for long; where it refuses, samples travel all the same.
+        """
+        return self.newest if self._is_failing else self._durability.safe
 
     @property
     def oldest(self) -> int:
@@ -132,34 +152,24 @@ class Spool:
         self._bookmark.confirmed = seq
         with contextlib.suppress(OSError):
             self._bookmark.write()
+        self._durability.reserve(self.newest)
         self._trim(now)
 
     def read(self, first: int, count: int) -> list[tuple[int, bytes]]:
         """Up to `count` records from seq `first` on, oldest first; none at the end. Damaged ones are passed over."""
-        while (segment := self._segment_of(first)) is not None:
-            data, found = self._indexed(segment)
-            at = bisect.bisect_left(found, first, key=lambda record: record.seq)
-            if at < len(found):
-                return [(record.seq, data[record.start:record.end]) for record in found[at:at + count]]
-            first = segment.last + 1
-        self._cache = None
-        return []
+        return self._reader.read(first, count)
 
     def forget_cache(self) -> None:
         """Let go of the segment last read from."""
-        self._cache = None
+        self._reader.forget()
 
     def close(self) -> None:
         """Write everything through and let the next one in."""
-        with contextlib.suppress(OSError):
-            self._sync(0.0)
-            self._bookmark.reserved = 0
-            self._bookmark.write(is_durable=True)
         self._close_segment()
+        with contextlib.suppress(OSError):
+            self._durability.close()
         self._bookmark.close()
         os.close(self._lock)
-
-    _is_full = False
 
     def _written(self, record: bytes, seq: int, now: float) -> bool:
         self._is_full = False
@@ -171,12 +181,8 @@ class Spool:
             self._report(error)
             return False
         segment.size, segment.last, segment.at = segment.size + len(record), seq, now
-        try:
-            self._sync_when_due(seq, now)
-        except OSError as error:
-            self._report(error)
-        else:
-            self._report(None)
+        self._durability.written(self._file, seq, now)
+        self._report(self._durability.error)
         return True
 
     def _write_whole(self, record: bytes, segment: Segment) -> None:
@@ -194,7 +200,8 @@ class Spool:
         try:
             os.ftruncate(self._file, segment.size)
         except OSError:
-            self._close_segment()
+            os.close(self._file)
+            self._file = -1
             if not segment.last:
                 self._segments.remove(segment)
 
@@ -205,7 +212,6 @@ class Spool:
             if not last.last:
                 last.first = min(last.first, seq)
             return last
-        self._sync(now)
         self._close_segment()
         path = self.directory / f"{seq:020d}.seg"
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -213,25 +219,13 @@ class Spool:
         self._segments.append(segment)
         return segment
 
-    def _sync_when_due(self, seq: int, now: float) -> None:
-        self._unsynced += 1
-        if self._unsynced >= self._limits.fsync_records or now - self._synced_at >= self._limits.fsync_seconds:
-            self._sync(now)
-        elif self._bookmark.reserved < seq:
-            self._bookmark.reserved = seq + self._limits.fsync_records
-            self._bookmark.write(is_durable=True)
-
-    def _sync(self, now: float) -> None:
-        if self._file >= 0 and self._unsynced:
-            os.fdatasync(self._file)
-        self._unsynced, self._synced_at = 0, now
-
     def _miss(self, seq: int) -> None:
         self.unspooled += 1
         self._holes.add(seq, seq)
         self._bookmark.used = max(self._bookmark.used, seq)
         with contextlib.suppress(OSError):
             self._bookmark.write()
+        self._durability.reserve(seq)
 
     def _report(self, error: OSError | None) -> None:
         if error is not None and not self._is_failing:
@@ -272,84 +266,10 @@ class Spool:
 
     def _close_segment(self) -> None:
         if self._file >= 0:
-            os.close(self._file)
+            self._durability.finish(self._file)
         self._file = -1
-
-    def _segment_of(self, seq: int) -> Segment | None:
-        at = bisect.bisect_left(self._segments, seq, key=lambda segment: segment.last or self._next)
-        return self._segments[at] if at < len(self._segments) and self._segments[at].last else None
-
-    def _indexed(self, segment: Segment) -> tuple[bytes, list[framing.Record]]:
-        if self._cache is not None and self._cache[:2] == (segment.first, segment.size):
-            return self._cache[2:]
-        try:
-            data = segment.path.read_bytes()[:segment.size]
-        except OSError as error:
-            self._report(error)
-            data = b""
-        found = list(framing.records(data, segment.first))
-        expected = segment.first
-        for record in found:
-            self._add_damage(expected, record.seq - 1)
-            expected = record.seq + 1
-        self._add_damage(expected, segment.last)
-        self._cache = (segment.first, segment.size, data, found)
-        return data, found
 
     def _add_damage(self, start: int, end: int) -> None:
         if self._holes.add(start, end) and end > self.confirmed:
             self.damaged += end - start + 1
             logs.event(self._log, "samples are missing in the spool", logging.WARNING, first=start, last=end)
-
-    def _read_epoch(self) -> str:
-        path = self.directory / "epoch"
-        with contextlib.suppress(OSError, wire.WireError, UnicodeDecodeError):
-            epoch = path.read_text().strip()
-            wire.check_epoch(epoch)
-            return epoch
-        epoch = self._epoch_of_records()
-        if not epoch:
-            self._start_afresh()
-            epoch = secrets.token_hex(8)
-        write_durably(path, epoch)
-        return epoch
-
-    def _epoch_of_records(self) -> str:
-        for segment in self._segments:
-            for record in framing.records(data := segment.path.read_bytes(), segment.first):
-                if (found := wire.identity(data[record.start:record.end])) is not None:
-                    return found[0]
-        return ""
-
-    def _start_afresh(self) -> None:
-        """No epoch can be known: what is here cannot be told from another host's, and a new epoch counts from 1."""
-        while self._segments:
-            self._unlink_oldest()
-        self._bookmark.confirmed = self._bookmark.used = self._bookmark.reserved = 0
-
-    def _recover(self, boot_id: str) -> None:
-        """Cut a torn tail, and go on after every seq that may have been used."""
-        used = max(self._bookmark.used, self._bookmark.confirmed)
-        if not boot_id or boot_id != self._bookmark.boot_id:
-            used = max(used, self._bookmark.reserved)
-        last = 0
-        if self._segments:
-            last, possible = self._cut_tail(self._segments[-1])
-            used = max(used, possible)
-            self._open_last()
-        self._next = max(last, used) + 1
-        self._holes.add(last + 1, self._next - 1)
-        self._bookmark.boot_id, self._bookmark.used = boot_id, max(self._bookmark.used, used)
-
-    def _cut_tail(self, segment: Segment) -> tuple[int, int]:
-        data = segment.path.read_bytes()
-        found = list(framing.records(data, segment.first))
-        last, end = (found[-1].seq, found[-1].end) if found else (segment.first - 1, 0)
-        if end < len(data):
-            os.truncate(segment.path, end)
-            logs.event(self._log, "cut a torn tail", logging.WARNING, file=segment.path.name, bytes=len(data) - end)
-        segment.size, segment.last = end, found[-1].seq if found else 0
-        return last, framing.possibly_used(data[end:], last)
-
-    def _open_last(self) -> None:
-        self._file = os.open(self._segments[-1].path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)

@@ -1,0 +1,83 @@
+"""What a spool finds in its directory when it is opened: its epoch, its segments, and which seqs may have been used."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import secrets
+from pathlib import Path
+
+from agent import framing
+from agent.bookmark import Bookmark
+from agent.segments import Segment, read_segments, write_durably
+from shared import logs, wire
+
+log = logs.get("spool")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """The state of a spool: `last` is the seq of the last record, `newest` the last seq that may have been used."""
+
+    epoch: str
+    segments: list[Segment]
+    last: int
+    newest: int
+
+
+def recover(directory: Path, bookmark: Bookmark, boot_id: str, now: float) -> Found:
+    """Read the directory, cut a torn tail, and bring `bookmark` up to date. Raises OSError."""
+    segments = read_segments(directory, now)
+    epoch = _read_epoch(directory, segments, bookmark)
+    used = max(bookmark.used, bookmark.confirmed)
+    if not boot_id or boot_id != bookmark.boot_id:
+        used = max(used, bookmark.reserved)
+    last = 0
+    if segments:
+        last, possible = _cut_tail(segments[-1])
+        used = max(used, possible)
+    newest = max(last, used)
+    bookmark.boot_id, bookmark.used = boot_id, max(bookmark.used, used)
+    return Found(epoch, segments, last, newest)
+
+
+def _read_epoch(directory: Path, segments: list[Segment], bookmark: Bookmark) -> str:
+    path = directory / "epoch"
+    with contextlib.suppress(OSError, wire.WireError, UnicodeDecodeError):
+        epoch = path.read_text().strip()
+        wire.check_epoch(epoch)
+        return epoch
+    epoch = _epoch_of_records(segments)
+    if not epoch:
+        _start_afresh(segments, bookmark)
+        epoch = secrets.token_hex(8)
+    write_durably(path, epoch)
+    return epoch
+
+
+def _epoch_of_records(segments: list[Segment]) -> str:
+    for segment in segments:
+        for record in framing.records(data := segment.path.read_bytes(), segment.first):
+            if (found := wire.identity(data[record.start:record.end])) is not None:
+                return found[0]
+    return ""
+
+
+def _start_afresh(segments: list[Segment], bookmark: Bookmark) -> None:
+    """No epoch can be known: what is here cannot be told from another host's, and a new epoch counts from 1."""
+    for segment in segments:
+        segment.path.unlink(missing_ok=True)
+    segments.clear()
+    bookmark.confirmed = bookmark.used = bookmark.reserved = 0
+
+
+def _cut_tail(segment: Segment) -> tuple[int, int]:
+    """(seq of the last sound record, highest seq that what was cut may have carried)."""
+    data = segment.path.read_bytes()
+    found = list(framing.records(data, segment.first))
+    last, end = (found[-1].seq, found[-1].end) if found else (segment.first - 1, 0)
+    if end < len(data):
+        os.truncate(segment.path, end)
+        logs.event(log, "cut a torn tail", logging.WARNING, file=segment.path.name, bytes=len(data) - end)
+    segment.size, segment.last = end, found[-1].seq if found else 0
+    return last, framing.possibly_used(data[end:], last)
