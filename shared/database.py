@@ -4,6 +4,7 @@ Stores (`aggregator.store`, `scheduler.store`) import SQLAlchemy and psycopg; ev
 """
 
 import contextlib
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -23,8 +24,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x6472_756D  # "drum", the advisory lock that one migrating service holds
 
 Unavailable = (psycopg.OperationalError, psycopg.InterfaceError, sqlalchemy.exc.OperationalError,
-               sqlalchemy.exc.InterfaceError)
-"""The database cannot be reached, or broke the connection off: wait and try again."""
+               sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
+"""The database cannot be reached, broke the connection off, or all connections are busy: wait and try again."""
 
 
 Refused = (psycopg.DataError, psycopg.IntegrityError)
@@ -92,6 +93,7 @@ def _migration_lock(url: str) -> Iterator[Connection]:
 
 def migrate(url: str, revision: str = "head") -> list[str]:
     """Bring the schema to `revision`, forward only, one service at a time; the revisions that were applied."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # what it did is told below, in one line
     import alembic.command
     import alembic.config
 
