@@ -173,6 +173,11 @@ def find(name: str) -> Metric | None:
     return None if split is None else _BY_KEY.get((split[0], tuple(split[1])))
 
 
+def is_counter(name: str) -> bool:
+    """Whether a metric only grows until it begins again at 0: such names end in `_total` before any braces."""
+    return name.partition("{")[0].endswith("_total")
+
+
 @functools.lru_cache(maxsize=65_536)
 def bounds(name: str) -> tuple[float, float]:
     """The closed interval in which a metric's values must lie; custom and unknown metrics are unbounded."""

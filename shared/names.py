@@ -3,6 +3,7 @@
 import functools
 import re
 import zlib
+from collections.abc import Sequence
 
 PARTITIONS = 64
 MAX_METRICS = 512
@@ -40,6 +41,11 @@ def metric_name(base: str, **labels: str) -> str:
     pairs = ",".join(f"{key}={_UNSAFE.sub('_', value) or '_'}" for key, value in sorted(labels.items()))
     room = MAX_NAME_BYTES - len(base) - 2
     return f"{base}{{{pairs.encode()[:room].decode(errors='ignore')}}}"
+
+
+def matcher(patterns: Sequence[str]) -> re.Pattern[str]:
+    """Expression for metric names: `*` is any characters, the rest stands for itself."""
+    return re.compile("|".join(".*".join(re.escape(piece) for piece in pattern.split("*")) for pattern in patterns) or "$^")
 
 
 def split_metric(name: str) -> tuple[str, dict[str, str]] | None:

@@ -11,9 +11,21 @@ from typing import Any
 import httpx
 import uvicorn
 from builders import NOW, Connection
+from fastapi.routing import APIRoute
 
 from aggregator.api import application, command
 from aggregator.api.backend import Backend
+from aggregator.api.routes import (
+    administration,
+    containers,
+    data,
+    fleet,
+    health,
+    history,
+    hosts,
+    probes,
+    words,
+)
 from aggregator.store import reading, tokens
 from shared import database
 
@@ -36,10 +48,19 @@ class Api:
         return self.client.request(method, path, headers=headers, **more)
 
     def get(self, path: str, **parameters: Any) -> Any:
-        """The JSON of a good answer below /api/v1."""
+        """The JSON of a good answer below /api/v1, which must be as the OpenAPI document says."""
         response = self.ask(f"/api/v1{path}", params=parameters)
         assert response.status_code == 200, response.text
+        if (model := _model(f"/api/v1{path}")) is not None:
+            model.model_validate_json(response.content)
         return response.json()
+
+
+def _model(path: str) -> Any:
+    """The model that OpenAPI shows for GET `path`."""
+    modules = (hosts, containers, history, health, fleet, data, words, administration, probes)
+    routes = [route for module in modules for route in module.router.routes if isinstance(route, APIRoute)]
+    return next(route.response_model for route in routes if "GET" in route.methods and route.path_regex.match(path))
 
 
 TABLES = "host, host_now, stream, gap, reject, layout, sample, rollup_1m, rollup_1h, rollup_1d, snapshot, health_profile, slot"

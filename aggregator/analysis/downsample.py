@@ -79,6 +79,18 @@ def _weighted_mean(mean: Floats, count: Integers, starts: NDArray[np.intp]) -> F
     return np.divide(sums, total, out=np.full_like(sums, np.nan), where=total > 0)
 
 
+def rates(points: Points) -> Points:
+    """Growth per second of counters, from each point of a group to its next; points must be bucketed already.
+
+    A point counts with its highest value. A counter that fell began again at 0. A group's first point has no rate.
+    """
+    after = np.flatnonzero(points.group[1:] == points.group[:-1]) + 1
+    then, now = points.high[after - 1], points.high[after]
+    seconds = (points.ts[after] - points.ts[after - 1]) / SECOND
+    rate = np.where(now < then, now, now - then) / seconds[:, None]
+    return dataclasses.replace(chosen(points, after), low=rate, mean=rate, high=rate)
+
+
 def across(points: Points, group_of: Integers, how: str) -> tuple[Integers, Integers, Floats]:
     """Combine the means of hosts into one figure per target group and bucket: (group, ts, value).
 

@@ -14,6 +14,8 @@ from typing import Literal
 
 State = Literal["online", "draining", "offline", "unknown"]
 STATES: tuple[State, ...] = ("online", "draining", "offline", "unknown")
+LIVE: tuple[State, ...] = ("online", "draining")
+"""States of hosts that send."""
 
 GRACE = 15.0
 """Seconds by which the stored time of receipt may lag."""

@@ -15,6 +15,12 @@ SOURCES: tuple[tuple[str, int], ...] = (("rollup_1d", 86_400), ("rollup_1h", 3_6
 LADDER = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 3600, 7200, 10_800, 21_600, 43_200, 86_400)
 """Steps for auto. After a quarter of an hour comes an hour: hours are read 60 times faster than minutes."""
 
+USUAL_INTERVAL = 5.0
+"""Seconds between raw samples, where rows are estimated."""
+
+READILY = 400_000
+"""Rows that step=auto reads at most, where a coarser history has fewer: about a second."""
+
 LONGEST = timedelta(days=3660)
 STEPS = "auto, raw, 1m, 1h, 1d, or whole seconds from 1 to 2592000"
 
@@ -80,13 +86,13 @@ def span(name: str | None, start: str | None, end: str | None, now: datetime, de
     return Span(first, last)
 
 
-def plan(asked: Span, step: str, max_points: int, now: datetime, keep_days: Mapping[str, int]) -> Plan:
-    """Step and source for a span: at most `max_points` points where `step` is auto.
+def plan(asked: Span, step: str, max_points: int, now: datetime, keep_days: Mapping[str, int], hosts: int = 1) -> Plan:
+    """Step and source for a span: at most `max_points` points where `step` is auto, fewer where many hosts are read.
 
     The source is the coarsest whose steps fill the asked step exactly. Where it is no longer kept at the beginning of
     the span, the next coarser one answers, with its own step. Raises SpanError.
     """
-    seconds = _auto_step(asked.seconds / max_points) if step == "auto" else _step(step)
+    seconds = _auto_step(asked.seconds / max_points, asked.seconds * hosts) if step == "auto" else _step(step)
     for source, width in SOURCES:
         fits = width == 0 or (seconds > 0 and seconds % width == 0)
         if fits and _is_kept(source, asked, now, keep_days):
@@ -108,6 +114,17 @@ def _step(text: str) -> int:
     raise SpanError("step", f"{text[:40]!r} is not a step; allowed: {STEPS}")
 
 
-def _auto_step(wanted: float) -> int:
-    days = -(-wanted // 86_400)
-    return next((rung for rung in LADDER if rung >= wanted), int(days) * 86_400)
+def rows(source: str, seconds: float) -> float:
+    """How many rows of a source so many seconds of one host are, about."""
+    return seconds / (dict(SOURCES)[source] or USUAL_INTERVAL)
+
+
+def _auto_step(wanted: float, host_seconds: float) -> int:
+    days = max(1, -(-wanted // 86_400))
+    return next((rung for rung in LADDER if rung >= wanted and rows(_coarsest(rung), host_seconds) <= READILY),
+                int(days) * 86_400)
+
+
+def _coarsest(step: int) -> str:
+    """The coarsest source whose steps fill `step` exactly."""
+    return next(source for source, width in SOURCES if width == 0 or step % width == 0)

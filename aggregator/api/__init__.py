@@ -7,7 +7,9 @@
 * `problems`     every error as problem+json
 * `formats`      JSON, CSV and NDJSON
 * `parameters`   query parameters that several routes share
-* `models`       answers as OpenAPI shows them
+* `known_parameters`  refuses those that a route does not have
+* `models`      answers about hosts as OpenAPI shows them
+* `own_models`  answers about drumbeat itself as OpenAPI shows them
 * `documentation`  /docs: the OpenAPI document as a page
 * `routes`       the routes, one module a subject
 """

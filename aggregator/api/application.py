@@ -4,14 +4,26 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aggregator.api import models, problems
 from aggregator.api.backend import Backend
-from aggregator.api.routes import administration, data, exposition, fleet, health, history, hosts, probes, words
+from aggregator.api.known_parameters import KnownParameters
+from aggregator.api.routes import (
+    administration,
+    containers,
+    data,
+    exposition,
+    fleet,
+    health,
+    history,
+    hosts,
+    probes,
+    words,
+)
 from aggregator.api.security import TokenCache
 from shared import __version__
 
@@ -26,7 +38,7 @@ TAGS = [
     {"name": "hosts", "description": "Hosts and what is known of them now"},
     {"name": "history", "description": "Metrics and health over time"},
     {"name": "health", "description": "Health scores, reasons and recommendations"},
-    {"name": "fleet", "description": "Latest figures and containers of every host"},
+    {"name": "fleet", "description": "Latest figures of every host"},
     {"name": "data", "description": "Storage, statistics and rejects"},
     {"name": "words", "description": "Metrics and payloads"},
     {"name": "administration", "description": "Retention, health profiles and tokens"},
@@ -84,6 +96,8 @@ def build(backend: Backend, *, root_path: str = "", cors_origins: Sequence[str] 
     if cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["GET", "PUT", "POST", "DELETE"],
                            allow_headers=["Authorization", "Content-Type"])
-    for module in (hosts, history, health, fleet, data, words, administration, exposition, probes):
-        app.include_router(module.router)
+    known = Depends(KnownParameters())
+    for module in (hosts, containers, history, health, fleet, data, words, administration, exposition):
+        app.include_router(module.router, dependencies=[known])
+    app.include_router(probes.router)
     return app

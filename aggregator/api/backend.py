@@ -31,6 +31,7 @@ class Backend:
         self._url, self._bootstrap_token, self._clock = url, bootstrap_token, clock
         self._missing = "waiting for the database"
         self._is_stopping = threading.Event()
+        self._started = time.monotonic()
         self._cache: dict[str, tuple[float, Any]] = {}
         self.engine = reading.open_engine(url)
         self.layouts = Layouts()
@@ -38,6 +39,9 @@ class Backend:
 
     def now(self) -> datetime:
         return self._clock()
+
+    def uptime_seconds(self) -> float:
+        return time.monotonic() - self._started
 
     def start(self) -> None:
         """Wait for the database and bring its schema up to date, on a thread of its own."""

@@ -1,4 +1,4 @@
-"""Answers of the API as OpenAPI shows them, with examples. Large answers are encoded directly, not validated by these."""
+"""Answers about hosts as OpenAPI shows them, with examples. Answers are encoded directly; tests hold them to these models."""
 
 from datetime import datetime
 from typing import Any
@@ -10,8 +10,8 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-def _example(example: dict[str, Any]) -> ConfigDict:
-    return ConfigDict(extra="forbid", json_schema_extra={"example": example})
+def example(shown: dict[str, Any]) -> ConfigDict:
+    return ConfigDict(extra="forbid", json_schema_extra={"example": shown})
 
 
 class ProblemModel(BaseModel):
@@ -34,7 +34,7 @@ _HOST = {
 class HostModel(Model):
     """One host. `state` is its liveness, `status` the word of its newest health score."""
 
-    model_config = _example(_HOST)
+    model_config = example(_HOST)
     name: str
     state: str = Field(description="online, draining, offline or unknown")
     status: str = Field(description="healthy, degraded, warning, critical or unknown")
@@ -53,14 +53,14 @@ class HostModel(Model):
 
 
 class HostsModel(Model):
-    model_config = _example({"hosts": [_HOST], "total": 1, "next_cursor": None})
+    model_config = example({"hosts": [_HOST], "total": 1, "next_cursor": None})
     hosts: list[HostModel]
     total: int = Field(description="hosts that fit the filters, all pages together")
     next_cursor: str | None
 
 
 class LatestModel(Model):
-    model_config = _example({"host": "web-1", "ts": "2026-11-21T08:00:05Z", "received_at": "2026-11-21T08:00:05.210Z",
+    model_config = example({"host": "web-1", "ts": "2026-11-21T08:00:05Z", "received_at": "2026-11-21T08:00:05.210Z",
                              "metrics": {"cpu.percent": 12.5, "disk.percent{mount=/}": 64.2, "health.score": 93.4}})
     host: str
     ts: datetime
@@ -108,7 +108,7 @@ class ComponentModel(Model):
 class HealthModel(Model):
     """Health of one host: every lost point has a reason."""
 
-    model_config = _example({
+    model_config = example({
         "host": "web-1", "ts": "2026-11-21T08:00:05Z", "score": 87.1, "status": "healthy",
         "components": {"cpu": {"score": 80.63, "status": "healthy", "weight": 0.3,
                                "details": {"cpu.percent": 45.2, "base_score": 80.63, "load_penalty": 0.0}}},
@@ -123,78 +123,226 @@ class HealthModel(Model):
     recommendations: list[str]
 
 
+_CONTAINER = {
+    "id": "3f2a", "name": "shop", "image": "shop:2", "state": "running", "health": "healthy", "should_run": True,
+    "started_at": "2026-11-20T08:00:00Z", "uptime_seconds": 86400.0, "restarts": 0, "ports": ["0.0.0.0:80->8080/tcp"],
+    "cpu_percent": 2.5, "memory_bytes": 73400320}
+_COUNTS = {"total": 1, "running": 1, "stopped": 0}
+
+
+class ContainerModel(Model):
+    """One container. `state` and `health` are Docker's words; `should_run`: its restart policy is not `no`."""
+
+    model_config = example(_CONTAINER)
+    id: str
+    name: str
+    image: str
+    state: str
+    health: str
+    should_run: bool
+    started_at: datetime | None
+    uptime_seconds: float | None = Field(description="up to the snapshot; null unless it runs")
+    restarts: int
+    ports: list[str]
+    cpu_percent: float | None = Field(description="of one core")
+    memory_bytes: int | None
+
+
 class ContainersModel(Model):
-    model_config = _example({"host": "web-1", "ts": "2026-11-21T08:00:00Z", "available": True, "reason": "", "total": 1,
-                             "containers": [{"id": "3f2a", "name": "shop", "image": "shop:2", "state": "running",
-                                             "health": "healthy", "cpu_percent": 2.5, "memory_bytes": 73400320}]})
+    model_config = example({"host": "web-1", "ts": "2026-11-21T08:00:00Z", "available": True, "reason": "", **_COUNTS,
+                            "containers": [_CONTAINER]})
     host: str
-    ts: datetime | None
+    ts: datetime | None = Field(description="time of the snapshot")
     available: bool
-    reason: str
+    reason: str = Field(description="why there are none")
     total: int
-    containers: list[dict[str, Any]]
+    running: int
+    stopped: int = Field(description="ended though they should run, of those listed")
+    containers: list[ContainerModel]
 
 
-class ProcessesModel(Model):
-    model_config = _example({"host": "web-1", "ts": "2026-11-21T08:00:00Z", "total": 143, "sort": "cpu",
-                             "processes": [{"pid": 812, "name": "postgres", "user": "postgres", "cpu_percent": 31.0,
-                                            "memory_bytes": 73400320, "memory_percent": 0.9}]})
+class FleetContainerModel(ContainerModel):
+    model_config = example({"host": "web-1", "ts": "2026-11-21T08:00:00Z", **_CONTAINER})
     host: str
-    ts: datetime | None
-    total: int = Field(description="processes on the host; the list holds the foremost only")
-    sort: str
-    processes: list[dict[str, Any]]
-
-
-class SensorsModel(Model):
-    model_config = _example({"host": "web-1", "ts": "2026-11-21T08:00:00Z", "available": True, "reason": "",
-                             "sensors": [{"kind": "temperature", "group": "coretemp", "label": "Package id 0",
-                                          "current": 48.0, "high": 80.0, "critical": 100.0}]})
-    host: str
-    ts: datetime | None
-    available: bool
-    reason: str
-    sensors: list[dict[str, Any]]
-
-
-class GapsModel(Model):
-    model_config = _example({"gaps": [{"id": 1, "host": "web-1", "epoch": "5f1c9a3e77b0c2d1", "from_seq": 10,
-                                       "to_seq": 19, "samples": 10, "reason": "spool full",
-                                       "noticed_at": "2026-11-21T08:00:00Z"}], "next_cursor": None})
-    gaps: list[dict[str, Any]]
-    next_cursor: str | None
+    ts: datetime = Field(description="time of the snapshot")
 
 
 class FleetContainersModel(Model):
-    model_config = _example({"containers": [{"host": "web-1", "ts": "2026-11-21T08:00:00Z", "name": "shop",
-                                             "image": "shop:2", "state": "running", "health": "healthy"}]})
-    containers: list[dict[str, Any]]
+    model_config = example({"containers": [{"host": "web-1", "ts": "2026-11-21T08:00:00Z", **_CONTAINER}], **_COUNTS,
+                            "next_cursor": None})
+    containers: list[FleetContainerModel]
+    total: int = Field(description="containers that fit the filters, all pages together")
+    running: int
+    stopped: int = Field(description="ended though they should run")
+    next_cursor: str | None
 
 
-class FleetHealthModel(Model):
+_PROCESS = {
+    "pid": 812, "name": "postgres", "user": "postgres", "cpu_percent": 31.0, "memory_bytes": 73400320, "memory_percent": 0.9,
+    "io_bytes_per_second": 4096.0, "threads": 7, "state": "sleeping", "started_at": "2026-11-01T07:12:44Z",
+    "command": "postgres -D /var/lib/postgresql"}
+
+
+class ProcessModel(Model):
+    model_config = example(_PROCESS)
+    pid: int
+    name: str
+    user: str
+    cpu_percent: float = Field(description="of one core, since the listing before")
+    memory_bytes: int
+    memory_percent: float
+    io_bytes_per_second: float | None
+    threads: int
+    state: str
+    started_at: datetime | None
+    command: str
+
+
+class ProcessesModel(Model):
+    model_config = example({"host": "web-1", "ts": "2026-11-21T08:00:00Z", "total": 143, "sort": "cpu",
+                            "processes": [_PROCESS]})
+    host: str
+    ts: datetime | None = Field(description="time of the snapshot")
+    total: int = Field(description="processes on the host; the list holds the foremost only")
+    sort: str
+    processes: list[ProcessModel]
+
+
+_SENSOR = {"kind": "temperature", "group": "coretemp", "label": "Package id 0", "current": 48.0, "high": 80.0,
+           "critical": 100.0}
+
+
+class SensorModel(Model):
+    model_config = example(_SENSOR)
+    kind: str = Field(description="temperature (celsius) or fan (rpm)")
+    group: str = Field(description="chip; `gpu` for graphics cards")
+    label: str
+    current: float
+    high: float | None
+    critical: float | None
+
+
+class SensorsModel(Model):
+    model_config = example({"host": "web-1", "ts": "2026-11-21T08:00:00Z", "available": True, "reason": "",
+                            "sensors": [_SENSOR]})
+    host: str
+    ts: datetime | None = Field(description="time of the snapshot")
+    available: bool
+    reason: str = Field(description="why there are none")
+    sensors: list[SensorModel]
+
+
+_GAP = {"id": 1, "host": "web-1", "epoch": "5f1c9a3e77b0c2d1", "from_seq": 10, "to_seq": 19, "samples": 10,
+        "reason": "spool full", "noticed_at": "2026-11-21T08:00:00Z"}
+_BACKFILL = {"from": "2026-11-21T05:00:00Z", "to": "2026-11-21T06:00:00Z", "samples": 720,
+             "received_from": "2026-11-21T06:00:03Z", "received_to": "2026-11-21T06:00:21Z"}
+
+
+class GapModel(Model):
+    model_config = example(_GAP)
+    id: int
+    host: str
+    epoch: str = Field(description="of the agent's spool")
+    from_seq: int
+    to_seq: int
+    samples: int
+    reason: str
+    noticed_at: datetime
+
+
+class BackfillModel(Model):
+    """An outage that lost nothing: samples that came more than a minute after they were taken."""
+
+    model_config = example(_BACKFILL)
+    from_: datetime = Field(alias="from")
+    to: datetime
+    samples: int
+    received_from: datetime
+    received_to: datetime
+
+
+class GapsModel(Model):
+    model_config = example({"gaps": [_GAP], "backfills": [_BACKFILL], "next_cursor": None})
+    gaps: list[GapModel]
+    backfills: list[BackfillModel] = Field(description="of the last 24 hours, newest first, at most 100")
+    next_cursor: str | None
+
+
+class InventoryModel(BaseModel):
+    """What the host is. More fields are those of `/api/v1/schemas/inventory`."""
+
+    model_config = ConfigDict(extra="allow", json_schema_extra={"example": {
+        "host": "web-1", "ts": "2026-11-21T08:00:00Z", "received_at": "2026-11-21T08:00:00.210Z",
+        "boot_at": "2026-11-01T07:12:44Z", "os": "Debian GNU/Linux 12", "kernel": "6.1.0-18-amd64", "cpu_count": 8,
+        "memory_bytes": 16777216000, "mounts": [{"mount": "/", "device": "/dev/sda1", "type": "ext4", "total_bytes": 10**11}],
+        "gpus": [{"index": 0, "name": "NVIDIA L4", "uuid": "GPU-1", "memory_bytes": 24 * 2**30, "driver": "570.86"}],
+        "collectors": [{"name": "docker", "up": False, "reason": "no socket at /var/run/docker.sock", "interval": 5.0}]}})
+    host: str
+    ts: datetime | None
+    received_at: datetime | None
+    boot_at: datetime | None
+
+
+class SummaryModel(Model):
     """Score and statuses are those of the hosts that are online or draining."""
 
-    model_config = _example({
+    score: float | None
+    hosts: int
+    online: int
+    by_state: dict[str, int]
+    by_status: dict[str, int]
+
+
+class GroupModel(SummaryModel):
+    group: str = Field(description="value of the label; empty for hosts without it")
+
+
+class WorstModel(Model):
+    host: str
+    score: float
+    status: str
+    reasons: list[str]
+
+
+class FleetHealthModel(SummaryModel):
+    """Score and statuses are those of the hosts that are online or draining."""
+
+    model_config = example({
         "ts": "2026-11-21T08:00:05Z", "score": 91.2, "hosts": 3, "online": 2,
         "by_state": {"online": 2, "draining": 0, "offline": 1, "unknown": 0},
         "by_status": {"healthy": 1, "degraded": 1, "warning": 0, "critical": 0, "unknown": 0},
         "worst": [{"host": "db-1", "score": 66.0, "status": "degraded", "reasons": ["disk: /var is 91.0 % full"]}],
         "groups": []})
     ts: datetime
-    score: float | None
-    hosts: int
-    online: int
-    by_state: dict[str, int]
-    by_status: dict[str, int]
-    worst: list[dict[str, Any]]
-    groups: list[dict[str, Any]] = Field(description="the same figures by value of the label in group_by")
+    worst: list[WorstModel]
+    groups: list[GroupModel] = Field(description="the same figures by value of the label in group_by")
+
+
+class HostValuesModel(Model):
+    host: str
+    ts: datetime
+    values: dict[str, float]
 
 
 class FleetLatestModel(Model):
-    model_config = _example({"metrics": ["cpu.percent"], "hosts": [
+    model_config = example({"metrics": ["cpu.percent"], "hosts": [
         {"host": "web-1", "ts": "2026-11-21T08:00:05Z", "values": {"cpu.percent": 12.5}}]})
     metrics: list[str]
-    hosts: list[dict[str, Any]]
+    hosts: list[HostValuesModel]
+
+
+class HostSeriesModel(Model):
+    host: str
+    ts: list[datetime]
+    min: list[float | None]
+    mean: list[float | None]
+    max: list[float | None]
+
+
+class GroupSeriesModel(Model):
+    group: str
+    ts: list[datetime]
+    value: list[float | None]
 
 
 class SeriesModel(Model):
@@ -213,119 +361,17 @@ class SeriesModel(Model):
     agg: str | None
     group_by: str | None
     hosts: int
-    series: list[dict[str, Any]]
+    series: list[HostSeriesModel] | list[GroupSeriesModel]
 
 
-class StorageModel(Model):
-    model_config = _example({
-        "database_bytes": 52428800, "points": 8640000, "bytes_per_point": 5.1, "tables": [
-            {"name": "sample", "bytes": 44040192, "rows": 86400, "oldest": "2026-11-14T00:00:00Z",
-             "newest": "2026-11-21T08:00:05Z", "keep_days": 7,
-             "partitions": [{"name": "sample_20261121", "bytes": 14680064, "rows": 28800}]}]})
-    database_bytes: int
-    points: int | None = Field(description="numbers in raw history, estimated")
-    bytes_per_point: float | None = Field(description="raw history with its indexes")
-    tables: list[dict[str, Any]]
-
-
-class CatalogueModel(Model):
-    model_config = _example({"metrics": [{"name": "disk.percent", "labels": ["mount"], "unit": "percent", "low": 0.0,
-                                          "high": 100.0, "kind": "instance", "help": "used on one file system"}]})
-    metrics: list[dict[str, Any]]
-
-
-class RejectsModel(Model):
-    model_config = _example({
-        "rejects": [{"id": 7, "received_at": "2026-11-21T08:00:05Z", "host": "web-1", "reason": "json",
-                     "detail": "JSON is malformed", "topic": "drumbeat/v1/agent/09/web-1/up/sample", "size": 8,
-                     "sha256": "…", "payload": '{"v":1}xx'}],
-        "counts": {"json": 1}, "next_cursor": None})
-    rejects: list[dict[str, Any]]
-    counts: dict[str, int] = Field(description="kept rejects by reason, whatever the filters")
-    next_cursor: str | None
+class RecommendationModel(Model):
+    host: str
+    score: float
+    status: str
+    recommendation: str
 
 
 class RecommendationsModel(Model):
-    model_config = _example({"recommendations": [{"host": "db-1", "score": 66.0, "status": "degraded",
+    model_config = example({"recommendations": [{"host": "db-1", "score": 66.0, "status": "degraded",
                                                   "recommendation": "/var is nearly full: remove old logs…"}]})
-    recommendations: list[dict[str, Any]]
-
-
-class PoliciesModel(Model):
-    model_config = _example({"policies": [{"name": "raw", "keep_days": 7, "changed_at": "2026-11-01T07:12:44Z"}]})
-    policies: list[dict[str, Any]]
-
-
-class ProfileModel(Model):
-    model_config = _example({"name": "default", "changed_at": None, "profile": {"cpu_weight": 0.3}})
-    name: str
-    changed_at: datetime | None
-    profile: dict[str, Any]
-
-
-class StatsModel(Model):
-    model_config = _example({
-        "ts": "2026-11-21T08:00:05Z", "version": "0.1.0", "hosts": 3, "online": 2, "recent_samples_count": 24,
-        "rejects": 1, "rejects_last_hour": 0, "gaps": 0, "lost_samples": 0, "layouts": 3, "lag_seconds": 1.2,
-        "slots": [{"slot": 0, "owner": "ingest-1", "epoch": 1, "held": True, "checkpoint_at": "2026-11-21T08:00:00Z",
-                   "rolled_up_to": "2026-11-21T08:00:00Z"}]})
-    ts: datetime
-    version: str
-    hosts: int
-    online: int
-    recent_samples_count: int = Field(description="samples received in the last minute")
-    rejects: int
-    rejects_last_hour: int
-    gaps: int
-    lost_samples: float
-    layouts: int
-    lag_seconds: float | None = Field(description="time since anything was received, as stored every few seconds")
-    slots: list[dict[str, Any]]
-
-
-class TokenModel(Model):
-    model_config = _example({"name": "grafana", "scopes": ["read"], "created_at": "2026-11-01T07:12:44Z",
-                             "expires_at": None, "last_used_at": None, "revoked_at": None})
-    name: str
-    scopes: list[str]
-    created_at: datetime
-    expires_at: datetime | None
-    last_used_at: datetime | None
-    revoked_at: datetime | None
-
-
-class TokensModel(Model):
-    tokens: list[TokenModel]
-
-
-class NewTokenModel(Model):
-    """A token to make. `scopes`: read, operate or admin; each includes those before it."""
-
-    model_config = _example({"name": "grafana", "scopes": ["read"], "expires_at": "2027-11-21T00:00:00Z"})
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    scopes: list[str] = Field(default=["read"], min_length=1, max_length=3)
-    expires_at: datetime | None = None
-
-
-class MadeTokenModel(Model):
-    """The token itself is shown this once."""
-
-    model_config = _example({"name": "grafana", "token": "dbt_…", "scopes": ["read"], "expires_at": None})
-    name: str
-    token: str
-    scopes: list[str]
-    expires_at: datetime | None
-
-
-class AboutModel(Model):
-    model_config = _example({"name": "drumbeat", "version": "0.1.0", "links": {"hosts": "/api/v1/hosts"}})
-    name: str
-    version: str
-    links: dict[str, str]
-
-
-class ProbeModel(Model):
-    model_config = _example({"service": "api", "status": "ok", "parts": {"database": "ok"}})
-    service: str
-    status: str
-    parts: dict[str, str]
+    recommendations: list[RecommendationModel]

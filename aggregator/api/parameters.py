@@ -3,7 +3,6 @@
 import base64
 import binascii
 import dataclasses
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -23,6 +22,7 @@ from shared.names import MAX_NAME_BYTES, is_host, split_metric
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 MAX_METRICS = 100
 MAX_POINTS = 5000
+MAX_VALUES = 5_000_000
 
 Word = Annotated[str, StringConstraints(max_length=200, pattern=PRINTABLE)]
 HostName = Annotated[str, Path(description="name of a host", max_length=200, examples=["web-1"])]
@@ -32,6 +32,8 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="rows a page")]
 Cursor = Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before")]
 Metrics = Annotated[list[Word], Query(alias="metric", max_length=MAX_METRICS, examples=[["cpu.percent"]],
                                       description="metric names; `*` stands for any characters: `disk.percent{*}`")]
+Rate = Annotated[bool, Query(description="growth per second instead of values, for counters such as `custom.requests_total`: "
+                                          "a fall counts as a restart from 0")]
 Hosts = Annotated[list[Word], Query(alias="host", max_length=1000, description="names of hosts; all where missing")]
 
 
@@ -64,13 +66,21 @@ class AskedSpan:
         now = backend.now()
         span = timespan.span(self.range, self.start, self.end, now)
         points = min(self.max_points, max(24, 100_000 // max(hosts, 1)))
-        plan = timespan.plan(span, self.step, points, now, backend.keep_days())
+        plan = timespan.plan(span, self.step, points, now, backend.keep_days(), hosts)
         if plan.step and span.seconds / plan.step > 20 * MAX_POINTS:
             raise timespan.SpanError("step", f"a step of {plan.step} s gives more than {20 * MAX_POINTS} points; "
                                              "ask for a larger step or a shorter span")
         if not plan.step and span.seconds * hosts > 10 * 86_400:
             raise timespan.SpanError("step", "raw is answered for at most 10 days of one host, less for many")
         return _aligned(span, plan.step), plan
+
+
+def check_size(span: Span, plan: timespan.Plan, *, hosts: int = 1, metrics: int = 1) -> None:
+    """Raises SpanError where an answer would need more numbers than memory should hold."""
+    values = timespan.rows(plan.source, span.seconds) * hosts * metrics
+    if values > MAX_VALUES:
+        raise timespan.SpanError("step", f"about {values:.2g} values of history would be read, at most {MAX_VALUES:.0e} are: ask "
+                                         "for a larger step, a shorter span, fewer hosts or fewer metrics")
 
 
 def _aligned(span: Span, step: int) -> Span:
@@ -120,11 +130,6 @@ def before(text: str | None) -> int | None:
     """Row id in a cursor of a list that is newest first."""
     parts = opened(text, tuple[int])
     return None if parts is None else int(parts[0]) if abs(parts[0]) < 2**62 else None
-
-
-def matcher(patterns: Sequence[str]) -> re.Pattern[str]:
-    """Expression for metric names: `*` is any characters, the rest stands for itself."""
-    return re.compile("|".join(".*".join(re.escape(piece) for piece in pattern.split("*")) for pattern in patterns) or "$^")
 
 
 def plain_metrics(metrics: Sequence[str]) -> None:

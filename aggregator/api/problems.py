@@ -1,6 +1,7 @@
 """Errors of the API as problem+json (RFC 9457): one shape for all, naming the field and what is allowed."""
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -41,7 +42,13 @@ def not_found(kind: str, name: str) -> Problem:
 
 def invalid(field: str, message: str) -> Problem:
     """422 for one field."""
-    return Problem(422, f"{field}: {message}", errors=[{"field": field, "message": message}])
+    return refused({field: message})
+
+
+def refused(wrong: Mapping[str, str]) -> Problem:
+    """422 for several fields: name → what is wrong with it."""
+    errors = [{"field": name[:100], "message": message} for name, message in list(wrong.items())[:20]]
+    return Problem(422, "; ".join(f"{one['field']}: {one['message']}" for one in errors)[:2000], errors=errors)
 
 
 def not_ready(detail: str) -> Problem:
@@ -67,9 +74,8 @@ async def _on_problem(_: Request, error: Exception) -> Response:
 
 async def _on_validation(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 (registered for it)
-    errors = [{"field": ".".join(str(part) for part in found["loc"][1:]) or str(found["loc"][0]),
-               "message": str(found["msg"])} for found in error.errors()[:20]]
-    return Problem(422, "; ".join(f"{e['field']}: {e['message']}" for e in errors)[:2000], errors=errors).response()
+    return refused({".".join(str(part) for part in found["loc"][1:]) or str(found["loc"][0]): str(found["msg"])
+                    for found in error.errors()[:20]}).response()
 
 
 async def _on_http(request: Request, error: Exception) -> Response:

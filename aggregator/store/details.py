@@ -1,11 +1,25 @@
-"""What else is known of hosts: inventory, snapshots of containers, processes and sensors, and gaps."""
+"""What else is known of hosts: inventory, snapshots of containers, processes and sensors, gaps and backfills."""
 
+import dataclasses
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine
 
 from aggregator.store.reading import fetch_row, fetch_rows
+
+ENDED = ("exited", "dead")
+"""Docker's words for containers that do not run any more."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerFilter:
+    """Which containers: empty means any. `part` is a part of the name."""
+
+    hosts: list[str]
+    states: list[str]
+    healths: list[str]
+    part: str
 
 
 def fetch_inventory(engine: Engine, host: str) -> tuple[dict[str, Any] | None, datetime | None]:
@@ -21,20 +35,43 @@ def fetch_snapshot(engine: Engine, host: str, kind: str) -> tuple[dict[str, Any]
     return (None, None) if row is None else (row["payload"], row["ts"])
 
 
-def fetch_containers(engine: Engine, *, hosts: list[str], states: list[str], healths: list[str], part: str,
-                     limit: int) -> list[dict[str, Any]]:
-    """Containers of the whole fleet by host and name; empty filters mean any."""
-    return fetch_rows(engine, """
-        SELECT h.name AS host, s.ts, c AS container
-        FROM snapshot s JOIN host h ON h.id = s.host_id
+_CONTAINERS = """FROM snapshot s JOIN host h ON h.id = s.host_id
         CROSS JOIN LATERAL jsonb_array_elements(s.payload -> 'containers') AS c
-        WHERE s.kind = 'containers' AND (CAST(:all_hosts AS boolean) OR h.name = ANY (:hosts))
-          AND (CAST(:all_states AS boolean) OR c ->> 'state' = ANY (:states))
-          AND (CAST(:all_healths AS boolean) OR coalesce(c ->> 'health', '') = ANY (:healths))
-          AND position(:part IN (c ->> 'name')) > 0
-        ORDER BY h.name, c ->> 'name' LIMIT :limit""", {
-        "hosts": hosts, "all_hosts": not hosts, "states": states, "all_states": not states, "healths": healths,
-        "all_healths": not healths, "part": part, "limit": limit})
+        WHERE s.kind = 'containers' AND (cardinality(CAST(:hosts AS text[])) = 0 OR h.name = ANY (:hosts))
+          AND (cardinality(CAST(:states AS text[])) = 0 OR c ->> 'state' = ANY (:states))
+          AND (cardinality(CAST(:healths AS text[])) = 0 OR coalesce(c ->> 'health', '') = ANY (:healths))
+          AND position(:part IN (c ->> 'name')) > 0"""
+
+
+def fetch_containers(engine: Engine, chosen: ContainerFilter, after: tuple[str, str, str] | None,
+                     limit: int) -> list[dict[str, Any]]:
+    """Containers of the whole fleet by host, name and id, beyond (host, name, id) `after`: host, ts, container."""
+    beyond = "" if after is None else "AND (h.name, c ->> 'name', c ->> 'id') > (:host, :name, :id)"
+    return fetch_rows(
+        engine, f"""SELECT h.name AS host, s.ts, c AS container {_CONTAINERS} {beyond}
+                    ORDER BY h.name, c ->> 'name', c ->> 'id' LIMIT :limit""",
+        dataclasses.asdict(chosen) | {"limit": limit} | dict(zip(("host", "name", "id"), after or (), strict=False)))
+
+
+def fetch_container_counts(engine: Engine, chosen: ContainerFilter) -> dict[str, int]:
+    """How many containers fit: total, running, and stopped though they should run."""
+    return fetch_row(engine, f"""
+        SELECT count(*) AS total, count(*) FILTER (WHERE c ->> 'state' = 'running') AS running,
+               count(*) FILTER (WHERE c ->> 'state' = ANY (:ended) AND CAST(c ->> 'should_run' AS boolean)) AS stopped
+        {_CONTAINERS}""", dataclasses.asdict(chosen) | {"ended": list(ENDED)}) or {}
+
+
+def fetch_backfills(engine: Engine, host: int, now: datetime) -> list[dict[str, Any]]:
+    """Stretches of the last 24 hours whose samples came late, newest first: outages that lost nothing."""
+    return fetch_rows(engine, """
+        WITH late AS (
+          SELECT ts, received_at, ts - lag(ts) OVER (ORDER BY ts) > interval '5 minutes' AS is_new FROM sample
+          WHERE host_id = :host AND ts > CAST(:now AS timestamptz) - interval '1 day'
+            AND received_at > ts + interval '1 minute'),
+        numbered AS (SELECT *, count(*) FILTER (WHERE is_new) OVER (ORDER BY ts) AS stretch FROM late)
+        SELECT min(ts) AS from, max(ts) AS to, count(*) AS samples, min(received_at) AS received_from,
+               max(received_at) AS received_to
+        FROM numbered GROUP BY stretch ORDER BY stretch DESC LIMIT 100""", {"host": host, "now": now})
 
 
 def fetch_gaps(engine: Engine, host: str | None, before: int | None, limit: int) -> list[dict[str, Any]]:

@@ -5,8 +5,9 @@ layouts, so every question joins a small table of positions, one row per layout 
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 
 import numpy as np
 from sqlalchemy import Connection, Engine, text
@@ -21,6 +22,11 @@ _FINER = {coarse: fine for (coarse, _), (fine, _) in itertools.pairwise(SOURCES)
 _TABLES = {source: "sample" if source == "raw" else source for source, _ in SOURCES}
 _ARRAYS = {source: ("values",) if source == "raw" else ("min", "mean", "max") for source, _ in SOURCES}
 
+DERIVED_LIMIT = 5000
+"""Entries kept of what is derived from layouts; beyond them all are made anew."""
+
+T = TypeVar("T")
+
 
 class Layouts:
     """Metric names and their positions by layout id. Layouts never change, so they are kept for good."""
@@ -28,6 +34,7 @@ class Layouts:
     def __init__(self) -> None:
         self._keys: dict[int, list[str]] = {}
         self._positions: dict[int, dict[str, int]] = {}
+        self._derived: dict[tuple[int, tuple[str, ...]], Any] = {}
 
     def load(self, connection: Connection, ids: Sequence[int]) -> None:
         """Fetch those of `ids` that are not known yet."""
@@ -41,6 +48,15 @@ class Layouts:
 
     def keys(self, number: int) -> list[str]:
         return self._keys[number]
+
+    def derived(self, number: int, name: tuple[str, ...], make: Callable[[list[str]], T]) -> T:
+        """What `make` makes of the keys of a layout, kept under `name` for the next time."""
+        found: T | None = self._derived.get((number, name))
+        if found is None:
+            if len(self._derived) >= DERIVED_LIMIT:
+                self._derived.clear()
+            found = self._derived[number, name] = make(self._keys[number])
+        return found
 
     def positions(self, number: int) -> dict[str, int]:
         """Position of each metric in `values`, from 0."""
@@ -73,7 +89,7 @@ class History:
 
     def _fetch(self, connection: Connection, hosts: Sequence[int], metrics: Sequence[str], source: str,
                span: Span) -> Points:
-        if span.start >= span.end:
+        if span.start >= span.end or not hosts:
             return downsample.empty(len(metrics))
         points = self._read(connection, hosts, metrics, source, span)
         if source == "raw":

@@ -6,10 +6,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Engine, Row, text
 
 from aggregator.analysis import downsample
 from aggregator.store.history import Layouts
+from shared.names import matcher
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +28,9 @@ class Newest:
     def metrics(self) -> dict[str, float]:
         return dict(zip(self.keys, self.values, strict=True))
 
+
+FRESH = timedelta(days=1)
+"""What is older than this is no news of a fleet."""
 
 _ELEMENT = np.dtype([("size", ">i4"), ("x", ">f4")])
 _ARRAY_HEADER_BYTES = 20
@@ -54,20 +59,31 @@ def fetch(engine: Engine, layouts: Layouts, host: int) -> Newest | None:
 
 
 def fetch_many(engine: Engine, layouts: Layouts, hosts: Sequence[int], now: datetime,
-               within: timedelta = timedelta(days=3660)) -> dict[int, Newest]:
-    """Newest samples by host id, of those heard of within the given time."""
+               within: timedelta = timedelta(days=3660), patterns: tuple[str, ...] = ()) -> dict[int, Newest]:
+    """Newest samples by host id, of those heard of within the given time; only metrics that fit `patterns`, if any."""
     with engine.connect() as connection:
         rows = connection.execute(text(_OF_MANY), {"hosts": list(hosts), "since": now - within}).all()
         layouts.load(connection, list({row.layout_id for row in rows}))
-    return {sample.host_id: sample for sample in _newest(rows, layouts)}
+    return {sample.host_id: sample for sample in _newest(rows, layouts, patterns)}
 
 
-def _newest(rows: Sequence[Row[Any]], layouts: Layouts) -> list[Newest]:
+def _newest(rows: Sequence[Row[Any]], layouts: Layouts, patterns: tuple[str, ...] = ()) -> list[Newest]:
     """Samples of rows; their numbers are unpacked together, since a fleet has a hundred thousand."""
     if not rows:
         return []
-    parts = [np.frombuffer(row.packed, _ELEMENT, offset=_ARRAY_HEADER_BYTES)["x"] for row in rows]
+    chosen = {number: layouts.derived(number, ("chosen", *patterns), lambda keys: _chosen(keys, patterns))
+              for number in {row.layout_id for row in rows}}
+    parts = [np.frombuffer(row.packed, _ELEMENT, offset=_ARRAY_HEADER_BYTES)["x"][chosen[row.layout_id][0]] for row in rows]
     values = downsample.shown(np.concatenate(parts).astype(np.float64)).tolist()
     ends = np.cumsum([0, *map(len, parts)]).tolist()
-    return [Newest(row.host_id, row.ts, row.received_at, row.layout_id, layouts.keys(row.layout_id), values[a:b])
+    return [Newest(row.host_id, row.ts, row.received_at, row.layout_id, chosen[row.layout_id][1], values[a:b])
             for row, a, b in zip(rows, ends[:-1], ends[1:], strict=True)]
+
+
+def _chosen(keys: list[str], patterns: tuple[str, ...]) -> tuple[NDArray[np.intp] | slice, list[str]]:
+    """Positions and names of the metrics that fit; no patterns: all."""
+    if not patterns:
+        return slice(None), keys
+    fits = matcher(patterns)
+    positions = [position for position, key in enumerate(keys) if fits.fullmatch(key)]
+    return np.array(positions, np.intp), [keys[position] for position in positions]

@@ -40,10 +40,11 @@ def fetch_extents(engine: Engine) -> dict[str, dict[str, Any]]:
 
 
 def _extent(table: str) -> str:
-    # By host through the index (host_id, ts): the ends of each, not a scan of all.
+    # By host through the index (host_id, ts), the oldest hosts and those heard of last: not a scan of all.
     return f"""SELECT min((SELECT ts FROM {table} WHERE host_id = h.id ORDER BY ts LIMIT 1)) AS oldest,
                       max((SELECT ts FROM {table} WHERE host_id = h.id ORDER BY ts DESC LIMIT 1)) AS newest
-               FROM (SELECT id FROM host ORDER BY id LIMIT 200) h"""  # noqa: S608 (constants)
+               FROM ((SELECT id FROM host ORDER BY id LIMIT 100)
+                     UNION (SELECT host_id FROM host_now ORDER BY ts DESC LIMIT 100)) h"""  # noqa: S608 (constants)
 
 
 def fetch_points_per_sample(engine: Engine) -> float | None:

@@ -65,7 +65,7 @@ def test_what_rollups_lack_yet_is_filled_from_finer_history(api: Api) -> None:
         builders.store_rollup(api.connection, "rollup_1m", host, NOW - n * MINUTE, 12, {"cpu.percent": (4, 5, 6)})
     builders.store_samples(api.connection, host, [
         (NOW - n * timedelta(seconds=5), {"cpu.percent": 7.0}) for n in range(24, -1, -1)])
-    found = api.get("/hosts/web-1/metrics", start="", **{"from": "2026-11-21T08:00:00Z", "to": "2026-11-21T12:00:01Z"},
+    found = api.get("/hosts/web-1/metrics", **{"from": "2026-11-21T08:00:00Z", "to": "2026-11-21T12:00:01Z"},
                     step="1h", metric="cpu.percent")
     assert found["source"] == "rollup_1h"
     assert found["count"] == [720, 720, 720, 720, 1]
@@ -189,3 +189,35 @@ def test_tails_of_many_hosts_follow_each_host(api: Api) -> None:
             builders.store_rollup(api.connection, "rollup_1m", host, NOW - n * MINUTE, 1, {"cpu.percent": (1, 1, 1)})
     found = api.get("/series", metric="cpu.percent", range="6h", step="1h", agg="count")
     assert found["series"][0]["value"] == [2.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("span", ["1h", "24h", "30d"])
+def test_a_fleet_without_hosts_has_no_series(api: Api, span: str) -> None:
+    """A filter that fits no host answers no series, from whatever source."""
+    found = api.get("/series", metric="cpu.percent", label="site:none", range=span)
+    assert (found["hosts"], found["series"]) == (0, [])
+
+
+def test_rates_of_counters_survive_a_restart(api: Api) -> None:
+    """A counter's growth per second: a fall counts from 0, and the greatest rate inside a point is kept."""
+    host = builders.store_host(api.connection)
+    values = [100.0, 110.0, 160.0, 5.0, 10.0]
+    builders.store_samples(api.connection, host, [
+        (NOW - MINUTE + n * timedelta(seconds=10), {"custom.hits_total": value}) for n, value in enumerate(values)])
+    raw = api.get("/hosts/web-1/metrics", range="1h", step="raw", metric="custom.hits_total", rate="true")
+    assert raw["metrics"]["custom.hits_total"]["mean"] == [1.0, 5.0, 0.5, 0.5]
+    merged = api.get("/hosts/web-1/metrics", range="1h", step="60", metric="custom.hits_total", rate="true")
+    assert merged["metrics"]["custom.hits_total"] == {"unit": None, "min": [0.5], "mean": [1.75], "max": [5.0]}
+    fleet = api.get("/series", range="1h", step="60", metric="custom.hits_total", rate="true", agg="sum")
+    assert fleet["series"][0]["value"] == [1.75]
+    assert api.get("/series", range="1h", metric="cpu.percent", rate="true")["unit"] == "percent/s"
+
+
+def test_a_question_that_would_fill_memory_is_refused(api: Api) -> None:
+    """A week of raw history of many hosts is refused, saying what to mend; with a larger step it is answered."""
+    for n in range(50):
+        builders.store_host(api.connection, f"h{n}")
+    refused = api.ask("/api/v1/series?metric=cpu.percent&range=7d&step=10")
+    assert refused.status_code == 422
+    assert "fewer hosts" in refused.json()["detail"]
+    assert api.ask("/api/v1/series?metric=cpu.percent&range=7d&step=1h").status_code == 200

@@ -101,6 +101,8 @@ def test_health_has_a_reason_for_every_lost_point(api: Api) -> None:
     assert {"component": "cpu", "points": 19.37, "text": "CPU is 45.2 % busy"} in found["reasons"]
     assert found["recommendations"] == ["All systems operating normally."]
     assert found["ts"] == "2026-11-21T12:00:00Z"
+    assert found["components"]["cpu"]["details"].keys() >= {"cpu.percent", "base_score", "load_penalty"}
+    assert found["components"]["disk"]["details"]["disk.percent{mount=/}"] == 64.0
 
 
 def test_fleet_health_counts_live_hosts_and_shows_the_worst(api: Api) -> None:
@@ -127,15 +129,15 @@ def test_snapshots_are_shown(api: Api) -> None:
         {"name": "sensors", "up": False, "reason": "no sensor chips"}]})
     builders.store_snapshot(api.connection, host, "containers", {"total": 2, "containers": [
         {"id": "2", "name": "shop", "state": "running", "health": "unhealthy", "started_at": 1763668800.0},
-        {"id": "1", "name": "db", "state": "exited"}]})
+        {"id": "1", "name": "db", "state": "exited", "should_run": True}]})
     builders.store_snapshot(api.connection, host, "processes", {"total": 99, "processes": [
         {"pid": n, "name": f"p{n}", "cpu_percent": float(n), "memory_bytes": 100 - n, "io_bytes_per_second": None}
         for n in range(60)]})
     containers = api.get("/hosts/web-1/containers")
     assert [c["name"] for c in containers["containers"]] == ["db", "shop"]
+    assert [c["uptime_seconds"] for c in containers["containers"]] == [None, 31_593_600.0]
     assert containers["containers"][1]["started_at"] == "2025-11-20T20:00:00Z"
-    assert [c["name"] for c in api.get("/containers", health="unhealthy")["containers"]] == ["shop"]
-    assert [c["host"] for c in api.get("/containers", state="exited", q="d")["containers"]] == ["web-1"]
+    assert (containers["total"], containers["running"], containers["stopped"]) == (2, 1, 1)
     processes = api.get("/hosts/web-1/processes")
     assert [p["pid"] for p in processes["processes"]] == list(range(59, 49, -1))
     assert processes["total"] == 99
@@ -144,6 +146,50 @@ def test_snapshots_are_shown(api: Api) -> None:
     sensors = api.get("/hosts/web-1/sensors")
     assert (sensors["available"], sensors["reason"]) == (False, "no sensor chips")
     assert api.get("/hosts/web-1/inventory")["boot_at"] == "1970-01-01T00:00:02Z"
+
+
+def test_containers_of_the_fleet_are_filtered_counted_and_paged(api: Api) -> None:
+    """The fleet's containers are one list by host and name; filters narrow list and counts, pages show each once."""
+    for host in ("web-2", "web-1"):
+        builders.store_snapshot(api.connection, builders.store_host(api.connection, host), "containers", {"containers": [
+            {"id": f"{host}{n}", "name": "shop" if n else "db", "state": "running" if n else "exited", "should_run": n < 1,
+             "health": "unhealthy" if n == 1 else ""} for n in range(3)]})
+    found = api.get("/containers")
+    assert [(c["host"], c["name"]) for c in found["containers"]] == [
+        (host, name) for host in ("web-1", "web-2") for name in ("db", "shop", "shop")]
+    assert (found["total"], found["running"], found["stopped"], found["next_cursor"]) == (6, 4, 2, None)
+    assert [c["id"] for c in api.get("/containers", health="unhealthy")["containers"]] == ["web-11", "web-21"]
+    exited = api.get("/containers", state="exited", q="d", host="web-2")
+    assert ([c["id"] for c in exited["containers"]], exited["total"], exited["stopped"]) == (["web-20"], 1, 1)
+    pages, page = [], {}
+    while page.get("cursor", "") is not None:
+        one = api.get("/containers", limit=2, **page)
+        pages += [c["id"] for c in one["containers"]]
+        page = {"cursor": one["next_cursor"]}
+    assert pages == [c["id"] for c in found["containers"]]
+
+
+def test_temperatures_of_graphics_cards_are_sensors_too(api: Api) -> None:
+    """A host without sensor chips but with a graphics card has a temperature."""
+    host = builders.store_host(api.connection)
+    builders.store_samples(api.connection, host, [
+        (NOW, {"gpu.temperature_celsius": 61.0, "gpu.temperature_celsius{gpu=0}": 61.0})])
+    found = api.get("/hosts/web-1/sensors")
+    assert (found["available"], found["reason"]) == (True, "")
+    assert found["sensors"] == [
+        {"kind": "temperature", "group": "gpu", "label": "0", "current": 61.0, "high": None, "critical": None}]
+
+
+def test_what_came_late_is_shown_as_backfill(api: Api) -> None:
+    """An outage of ten minutes that was made up for is one backfill; what came in time is none."""
+    host = builders.store_host(api.connection)
+    begin = NOW - timedelta(hours=2)
+    builders.store_samples(api.connection, host, [(begin + n * timedelta(minutes=1), {"cpu.percent": 1.0}) for n in range(30)])
+    api.connection.execute("UPDATE sample SET received_at = %s WHERE ts BETWEEN %s AND %s",
+                           [begin + timedelta(minutes=20), begin + timedelta(minutes=5), begin + timedelta(minutes=14)])
+    (one,) = api.get("/hosts/web-1/gaps")["backfills"]
+    assert one == {"from": "2026-11-21T10:05:00Z", "to": "2026-11-21T10:14:00Z", "samples": 10,
+                   "received_from": "2026-11-21T10:20:00Z", "received_to": "2026-11-21T10:20:00Z"}
 
 
 def test_gaps_and_rejects_are_paged_newest_first(api: Api) -> None:
@@ -183,6 +229,10 @@ def test_fleet_latest_and_prometheus_show_newest_values(api: Api) -> None:
     assert 'drumbeat_host_up{host="gone"} 0\n' in text
     from prometheus_client.parser import text_string_to_metric_families
     assert len(list(text_string_to_metric_families(text))) == 3
+    host = builders.store_host(api.connection, "c")
+    builders.store_samples(api.connection, host, [(NOW, {"custom.hits_total{host=x}": 3.0})])
+    assert '# TYPE drumbeat_custom_hits_total counter\ndrumbeat_custom_hits_total{exported_host="x",host="c"} 3.0\n' in api.ask(
+        "/metrics").text
     only = api.ask("/metrics?metric=cpu*&host=a").text
     assert "disk" not in only
     assert 'host="b"' not in only
@@ -201,6 +251,9 @@ def test_lists_are_csv_and_ndjson_too(api: Api) -> None:
     assert rows[0]["received_at"] == "2026-11-21T12:00:00Z"
     lines = api.ask("/api/v1/hosts?format=ndjson").text.splitlines()
     assert [json.loads(line)["labels"] for line in lines] == [{"site": "x"}, {}]
+    for path, first in (("retention-policies", "name,keep_days,changed_at"), ("tokens", "name,scopes,created_at"),
+                        ("storage", "name,bytes,rows"), ("containers", "host,ts,id,name"), ("metrics", "name,labels,kind")):
+        assert api.ask(f"/api/v1/{path}?format=csv").text.startswith(first)
 
 
 def test_storage_and_statistics(api: Api) -> None:
@@ -212,9 +265,13 @@ def test_storage_and_statistics(api: Api) -> None:
     assert sample["keep_days"] == 7
     assert sample["newest"] == "2026-11-21T12:00:00Z"
     assert {"sample_20261121", "sample_20261120"} <= {part["name"] for part in sample["partitions"]}
+    api.connection.execute("UPDATE sample SET received_at = now() - interval '2 minutes'")
     stats = api.get("/stats")
     assert (stats["hosts"], stats["online"], stats["layouts"], stats["gaps"]) == (1, 1, 1, 0)
-    assert stats["recent_samples_count"] >= 0
+    assert stats["recent_samples_count"] == 0
+    api.connection.execute("UPDATE sample SET received_at = now(), ts = date_trunc('second', now())")
+    api.forget()
+    assert api.get("/stats")["recent_samples_count"] == 1
 
 
 def test_words_are_published(api: Api) -> None:

@@ -124,7 +124,8 @@ def test_without_a_database_it_waits_and_goes_on_by_itself(empty_database_url: s
     """/livez answers at once; /readyz and the API say 503 until the schema is there; the bootstrap token then works."""
     gone = "postgresql://nobody@127.0.0.1:1/none"
     with running(Backend(gone)) as client:
-        assert client.get("/livez").status_code == 200
+        assert client.get("/livez").json()["uptime_seconds"] >= 0
+        assert client.get("/livez?probe=1").status_code == 200
         assert client.get("/readyz").json()["parts"] == {"database": "waiting for the database"}
         refused = client.get("/api/v1/hosts")
         assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
@@ -159,12 +160,56 @@ def test_the_openapi_document_is_the_golden_one() -> None:
 
 
 def test_every_answer_in_openapi_has_an_example() -> None:
-    """Readers of /docs see what an answer looks like."""
+    """Readers of /docs see what the answer of every route looks like."""
     document = json.loads(api_client.openapi())
-    models = document["components"]["schemas"]
-    parts = {"ColumnModel", "LossModel", "ComponentModel", "TokensModel", "ProblemModel", "HTTPValidationError",
-             "ValidationError"}
-    assert [name for name, model in models.items() if name not in parts and "example" not in model] == []
+    bare = []
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            for code in ("200", "201"):
+                for content in operation["responses"].get(code, {}).get("content", {}).values():
+                    model = content.get("schema", {}).get("$ref", "/").rpartition("/")[2]
+                    if "example" not in content and "example" not in document["components"]["schemas"].get(model, {}):
+                        bare.append((method, path))
+    assert bare == []
+
+
+@pytest.mark.parametrize(("method", "path"), [route for route in _routes() if route[1] != "/api/v1"])
+def test_a_parameter_that_a_route_does_not_have_is_refused(api: Api, method: str, path: str) -> None:
+    """A misspelt parameter is a 422 that names it and those that are allowed, on every route."""
+    refused = api.ask(re.sub(r"\{\w+\}", "default", path) + "?nonsense=1", method)
+    assert refused.status_code == 422, refused.text
+    assert refused.json()["errors"][0]["field"] == "nonsense"
+    assert "allowed: " in refused.json()["detail"]
+
+
+@pytest.mark.parametrize(("path", "words"), [
+    ("/api/v1/hosts?stat=offline", ["stat:", "did you mean state?", "allowed: cursor, format, host, label"]),
+    ("/metrics?metrics=cpu.*", ["did you mean metric?", "allowed: host, metric"]),
+    ("/api/v1/stats?host=a", ["host:", "allowed: none"]),
+    ("/api/v1/hosts/a/latest?host=b", ["host:", "allowed: format"]),
+    ("/api/v1/series?metric=cpu.percent&metric=memory.percent", ["metric:", "2 times", "takes one value"]),
+    ("/api/v1/hosts?Limit=5&sorted=name", ["Limit:", "sorted:"])])
+def test_misspelt_and_repeated_parameters_say_what_is_meant(api: Api, path: str, words: list[str]) -> None:
+    """The refusal guesses what was meant, and one value is not silently taken of several."""
+    refused = api.ask(path)
+    assert refused.status_code == 422
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert [word for word in words if word not in refused.json()["detail"]] == []
+
+
+def test_when_all_connections_are_busy_it_says_so(api: Api) -> None:
+    """More slow questions at once than there are connections: 503 with a time to try again, not a fault of ours."""
+    pool = api.backend.engine.pool
+    held, patience, pool._timeout = [api.backend.engine.connect() for _ in range(15)], pool._timeout, 0.05
+    try:
+        refused = api.ask("/api/v1/hosts")
+    finally:
+        pool._timeout = patience
+        for connection in held:
+            connection.close()
+    assert refused.status_code == 503
+    assert "retry-after" in refused.headers
+    assert api.ask("/api/v1/hosts").status_code == 200
 
 
 def test_people_are_led_to_the_documentation(api: Api) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from aggregator.api import formats, parameters
+from shared import names
 
 
 @pytest.mark.parametrize(("header", "wanted"), [
@@ -21,7 +22,7 @@ def test_the_accept_header_chooses_by_quality(header: str, wanted: str) -> None:
     ("cpu.*", "cpux.percent", False), ("*", "anything.at_all", True), ("a.b[c]*", "a.b[c]d", True), ("a.b", "a.bc", False)])
 def test_only_the_star_is_special_in_a_pattern(pattern: str, name: str, fits: bool) -> None:
     """Dots, braces and brackets stand for themselves."""
-    assert bool(parameters.matcher([pattern]).fullmatch(name)) is fits
+    assert bool(names.matcher([pattern]).fullmatch(name)) is fits
 
 
 def test_a_cursor_opens_to_what_it_was_made_of() -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from aggregator.analysis import downsample
@@ -64,6 +64,23 @@ def test_numbers_are_shown_as_they_were_sent(sent: float) -> None:
     stored = np.array([np.float32(sent)], np.float64)
     shown = downsample.shown(stored)[0]
     assert shown == sent or (abs(sent) >= 1e7 and shown == stored[0]) or abs(sent) < 1e-13
+
+
+@given(st.lists(st.floats(0, 1000), min_size=2, max_size=30), st.integers(1, 29))
+def test_rates_add_up_to_what_was_counted(steps: list[float], restart: int) -> None:
+    """Whatever a counter counts, with one restart at 0, its rates times the time are its growth; hosts are kept apart."""
+    steps, counted, values = [round(step, 3) for step in steps], 0.0, []
+    for number, step in enumerate(steps):
+        counted = step if number == restart else counted + step
+        values.append(counted)
+    assume(restart >= len(steps) or values[restart] < values[restart - 1])
+    mean = np.array([values * 2]).T
+    rows = len(values)
+    found = downsample.rates(Points(np.repeat([0, 1], rows), np.tile(np.arange(rows) * 5 * SECOND, 2),
+                                    np.ones(2 * rows, np.int64), mean, mean, mean))
+    assert len(found) == 2 * (rows - 1)
+    for group in (0, 1):
+        assert found.mean[found.group == group].sum() * 5 == pytest.approx(sum(steps[1:]), abs=1e-6)
 
 
 @pytest.mark.parametrize(("how", "values"), [

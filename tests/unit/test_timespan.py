@@ -42,6 +42,16 @@ def test_the_coarsest_history_that_fits_and_is_kept_answers(days_ago: int, step:
     assert timespan.plan(Span(end - timedelta(days=1), end), step, 500, NOW, KEEP) == plan
 
 
+@given(st.floats(60, 30 * 86400), st.integers(1, 20_000))
+def test_many_hosts_are_read_from_coarse_history(seconds: float, hosts: int) -> None:
+    """step=auto reads few enough rows to answer at once, or days where nothing is coarser; for one host nothing changes."""
+    span = Span(NOW - timedelta(seconds=seconds), NOW)
+    plan = timespan.plan(span, "auto", 100, NOW, KEEP, hosts)
+    assert timespan.rows(plan.source, seconds * hosts) <= timespan.READILY or plan.source == "rollup_1d"
+    assert timespan.plan(span, "auto", 100, NOW, KEEP).step <= plan.step
+    assert plan.step >= seconds / 100 * 0.999999
+
+
 @given(st.floats(1, 3660 * 86400), st.integers(1, 5000))
 def test_auto_gives_at_most_max_points_in_steps_of_their_source(seconds: float, max_points: int) -> None:
     """Whatever the span, step=auto keeps within max_points, and its source fills each step exactly."""

@@ -1,9 +1,10 @@
 """The routes, one module a subject; each has a `router`.
 
-* `hosts`           hosts: list, one, delete, inventory, latest, containers, processes, sensors, gaps
+* `hosts`           hosts: list, one, delete, inventory, latest, processes, sensors, gaps
+* `containers`      containers of one host and of all
 * `history`         metrics and health over time, of one host and of many
 * `health`          health now: of a host, of the fleet, and what to do about it
-* `fleet`           latest figures and containers of every host
+* `fleet`           latest figures of every host
 * `words`           the catalogue of metrics and the schemas of the payloads
 * `data`            drumbeat's own data: storage, statistics, rejects
 * `administration`  retention policies, health profiles, tokens

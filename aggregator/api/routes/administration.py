@@ -7,8 +7,9 @@ import msgspec
 from fastapi import APIRouter, Body, Path, Response
 
 from aggregator.analysis.health import Profile
-from aggregator.api import formats, models
+from aggregator.api import formats, own_models
 from aggregator.api.backend import Backend, Ready
+from aggregator.api.formats import Wanted
 from aggregator.api.parameters import PRINTABLE
 from aggregator.api.problems import Problem, invalid, not_found
 from aggregator.api.security import Admin, Reader
@@ -17,17 +18,19 @@ from aggregator.store import policies, tokens
 router = APIRouter(prefix="/api/v1", tags=["administration"])
 
 MIN_DAYS, MAX_DAYS = 1, 36_500
+_POLICY_COLUMNS = tuple(own_models.PolicyModel.model_fields)
+_TOKEN_COLUMNS = tuple(own_models.TokenModel.model_fields)
 Days = Annotated[dict[str, int], Body(examples=[{"raw": 7, "rollup_1m": 30}], max_length=50)]
 Name = Annotated[str, Path(max_length=100, pattern=PRINTABLE)]
 
 
-@router.get("/retention-policies", response_model=models.PoliciesModel)
-def list_policies(backend: Ready, _: Reader) -> Response:
+@router.get("/retention-policies", response_model=own_models.PoliciesModel)
+def list_policies(backend: Ready, _: Reader, wanted: Wanted) -> Response:
     """How many days of what is kept."""
-    return formats.json_answer({"policies": policies.fetch_retention(backend.engine)})
+    return formats.records(wanted, "policies", policies.fetch_retention(backend.engine), _POLICY_COLUMNS)
 
 
-@router.put("/retention-policies", response_model=models.PoliciesModel)
+@router.put("/retention-policies", response_model=own_models.PoliciesModel)
 def write_policies(backend: Ready, _: Admin, days: Days) -> Response:
     """Change some policies, all or none: name → days. Raw history is kept at least one day."""
     known = [row["name"] for row in policies.fetch_retention(backend.engine)]
@@ -38,17 +41,17 @@ def write_policies(backend: Ready, _: Admin, days: Days) -> Response:
             raise invalid(name, f"{number} is outside {MIN_DAYS} to {MAX_DAYS} days")
     policies.write_retention(backend.engine, days)
     backend.forget("retention")
-    return list_policies(backend, _)
+    return list_policies(backend, _, "json")
 
 
-@router.get("/health-profiles/{profile}", response_model=models.ProfileModel)
+@router.get("/health-profiles/{profile}", response_model=own_models.ProfileModel)
 def read_profile(backend: Ready, _: Reader, profile: Name) -> Response:
     """Weights and constants of the health score. There is one profile: `default`."""
     _only_default(profile)
     return _profile(backend)
 
 
-@router.put("/health-profiles/{profile}", response_model=models.ProfileModel)
+@router.put("/health-profiles/{profile}", response_model=own_models.ProfileModel)
 def write_profile(backend: Ready, _: Admin, profile: Name,
                   constants: Annotated[dict[str, Any], Body(examples=[{"cpu_weight": 0.4}])]) -> Response:
     """Set the profile; constants that are left out get their defaults. Weights are relative to their sum."""
@@ -75,14 +78,15 @@ def _profile(backend: Backend) -> Response:
                                 "profile": msgspec.to_builtins(backend.profile())})
 
 
-@router.get("/tokens", response_model=models.TokensModel)
-def list_tokens(backend: Ready, _: Admin) -> Response:
+@router.get("/tokens", response_model=own_models.TokensModel)
+def list_tokens(backend: Ready, _: Admin, wanted: Wanted) -> Response:
     """Every token without its secret, revoked ones included."""
-    return formats.json_answer({"tokens": [_shown(token) for token in tokens.fetch_all(backend.engine)]})
+    found = [{name: getattr(token, name) for name in _TOKEN_COLUMNS} for token in tokens.fetch_all(backend.engine)]
+    return formats.records(wanted, "tokens", found, _TOKEN_COLUMNS)
 
 
-@router.post("/tokens", response_model=models.MadeTokenModel, status_code=201)
-def create_token(backend: Ready, _: Admin, new: models.NewTokenModel) -> Response:
+@router.post("/tokens", response_model=own_models.MadeTokenModel, status_code=201)
+def create_token(backend: Ready, _: Admin, new: own_models.NewTokenModel) -> Response:
     """Make a token. It is shown in this answer and never again."""
     expires_at = new.expires_at
     if expires_at is not None and expires_at.tzinfo is None:
@@ -104,8 +108,3 @@ def revoke_token(backend: Ready, _: Admin, name: Name) -> Response:
     if not tokens.revoke(backend.engine, name):
         raise not_found("valid token", name)
     return Response(status_code=204)
-
-
-def _shown(token: tokens.Token) -> dict[str, Any]:
-    return {"name": token.name, "scopes": token.scopes, "created_at": token.created_at, "expires_at": token.expires_at,
-            "last_used_at": token.last_used_at, "revoked_at": token.revoked_at}

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
-from aggregator.api import formats, models
+from aggregator.analysis.liveness import LIVE
+from aggregator.api import formats, own_models
 from aggregator.api.backend import Ready
 from aggregator.api.formats import Wanted
 from aggregator.api.parameters import Cursor, Limit, Word, before, cursor
@@ -18,11 +19,12 @@ router = APIRouter(prefix="/api/v1", tags=["data"])
 
 STORAGE_SECONDS = 5.0
 _KEPT_AS = {"sample": "raw"}
-_REJECT_COLUMNS = ("id", "received_at", "host", "reason", "detail", "topic", "size", "sha256", "payload")
+_TABLE_COLUMNS = tuple(own_models.TableModel.model_fields)
+_REJECT_COLUMNS = tuple(own_models.RejectModel.model_fields)
 
 
-@router.get("/storage", response_model=models.StorageModel)
-def read_storage(backend: Ready, _: Reader) -> Response:
+@router.get("/storage", response_model=own_models.StorageModel)
+def read_storage(backend: Ready, _: Reader, wanted: Wanted) -> Response:
     """Sizes of tables and partitions with their indexes, estimated rows, oldest and newest times, and retention."""
     rows = backend.cached("tables", STORAGE_SECONDS, lambda: statistics.fetch_tables(backend.engine))
     extents = backend.cached("extents", STORAGE_SECONDS, lambda: statistics.fetch_extents(backend.engine))
@@ -32,9 +34,9 @@ def read_storage(backend: Ready, _: Reader) -> Response:
     raw = next((table for table in tables if table["name"] == "sample"), {"rows": 0, "bytes": 0})
     width = statistics.fetch_points_per_sample(backend.engine)
     points = round(raw["rows"] * width) if width else None
-    return formats.json_answer({
-        "database_bytes": sum(table["bytes"] for table in tables), "points": points,
-        "bytes_per_point": round(raw["bytes"] / points, 2) if points else None, "tables": tables})
+    return formats.records(
+        wanted, "tables", tables, _TABLE_COLUMNS, database_bytes=sum(table["bytes"] for table in tables), points=points,
+        bytes_per_point=round(raw["bytes"] / points, 2) if points else None)
 
 
 def _table(name: str, rows: list[dict[str, Any]], extent: dict[str, Any], keep: dict[str, int]) -> dict[str, Any]:
@@ -44,18 +46,18 @@ def _table(name: str, rows: list[dict[str, Any]], extent: dict[str, Any], keep: 
             "keep_days": keep.get(_KEPT_AS.get(name, name)), "partitions": parts}
 
 
-@router.get("/stats", response_model=models.StatsModel)
+@router.get("/stats", response_model=own_models.StatsModel)
 def read_stats(backend: Ready, _: Reader) -> Response:
     """Counts of hosts, samples of the last minute, rejects, gaps and slots, and how long ago anything was received."""
     engine, now = backend.engine, backend.now()
     counts = backend.cached("counts", 1.0, lambda: statistics.fetch_counts(engine))
     return formats.json_answer(
         {"ts": now, "version": __version__, "hosts": fleet.fetch_count(engine, fleet.Filter(), now),
-         "online": fleet.fetch_count(engine, fleet.Filter(states=("online", "draining")), now)}
+         "online": fleet.fetch_count(engine, fleet.Filter(states=LIVE), now)}
         | counts | {"slots": statistics.fetch_slots(engine)})
 
 
-@router.get("/rejects", response_model=models.RejectsModel)
+@router.get("/rejects", response_model=own_models.RejectsModel)
 def list_rejects(backend: Ready, _: Reader, wanted: Wanted, host: Word | None = None,
                  reason: Annotated[Word | None, Query(description=", ".join(REASONS))] = None, limit: Limit = 100,
                  page: Annotated[Cursor, Query(alias="cursor")] = None) -> Response:

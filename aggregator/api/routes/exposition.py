@@ -1,10 +1,12 @@
 """Prometheus exposition of the newest values of every host."""
 
+import functools
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from fastapi import APIRouter, Response
 
-from aggregator.api import parameters
+from aggregator.analysis.liveness import LIVE
 from aggregator.api.backend import Ready
 from aggregator.api.parameters import Hosts, Metrics
 from aggregator.api.security import Reader
@@ -15,7 +17,6 @@ from shared.names import split_metric
 router = APIRouter(tags=["prometheus"])
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-LIVE = ("online", "draining")
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"example": (
@@ -28,29 +29,26 @@ def expose(backend: Ready, _: Reader, host: Hosts = [],  # noqa: B006 (FastAPI c
     """
     hosts = fleet.fetch_all(backend.engine, fleet.Filter(names=tuple(host)), backend.now())
     live = {one.id: one.name for one in hosts if one.state in LIVE}
-    samples = newest.fetch_many(backend.engine, backend.layouts, list(live), backend.now())
-    fits = parameters.matcher(metric or ["*"])
-    heads: dict[int, list[tuple[int, str, str]]] = {}
-    families: dict[str, list[str]] = {"host_up": [
-        f'drumbeat_host_up{{host="{one.name}"}} {int(one.state in LIVE)}\n' for one in hosts]}
+    samples = newest.fetch_many(backend.engine, backend.layouts, list(live), backend.now(), patterns=tuple(metric))
+    families: dict[str, list[str]] = defaultdict(list)
+    families["host_up"] = [f'drumbeat_host_up{{host="{one.name}"}} {int(one.state in LIVE)}\n' for one in hosts]
     for number, sample in samples.items():
-        if (head := heads.get(sample.layout_id)) is None:
-            head = heads[sample.layout_id] = _heads(sample.keys, fits.fullmatch)
-        end, values = f'host="{live[number]}"}} ', sample.values
-        for position, family, start in head:
-            families.setdefault(family, []).append(f"{start}{end}{values[position]!r}\n")
+        heads = backend.layouts.derived(sample.layout_id, ("exposition", *metric), functools.partial(_heads, sample.keys))
+        end = f'host="{live[number]}"}} '
+        for (family, start), value in zip(heads, sample.values, strict=True):
+            families[family].append(f"{start}{end}{value!r}\n")
     return Response("".join(_text(families)), media_type=CONTENT_TYPE)
 
 
-def _heads(keys: Sequence[str], fits: object) -> list[tuple[int, str, str]]:
-    """(position, family, beginning of the line up to the host) of every metric of a layout that is wanted."""
+def _heads(keys: Sequence[str], _: object) -> list[tuple[str, str]]:
+    """(family, beginning of the line up to the host) of every metric."""
     found = []
-    for position, key in enumerate(keys):
-        split = split_metric(key)
-        if split is not None and callable(fits) and fits(key):
-            family = split[0].replace(".", "_")
-            labels = "".join(f'{name}="{_escaped(value)}",' for name, value in split[1].items() if name != "host")
-            found.append((position, family, f"drumbeat_{family}{{{labels}"))
+    for key in keys:
+        name, labels = split_metric(key) or (key, {})
+        family = name.replace(".", "_")
+        pairs = "".join(f'{"exported_host" if label == "host" else label}="{_escaped(value)}",'
+                        for label, value in labels.items())
+        found.append((family, f"drumbeat_{family}{{{pairs}"))
     return found
 
 
@@ -65,5 +63,5 @@ def _text(families: dict[str, list[str]]) -> Iterable[str]:
     for family in sorted(families):
         if family in helps:
             yield f"# HELP drumbeat_{family} {helps[family]}\n"
-        yield f"# TYPE drumbeat_{family} gauge\n"
+        yield f"# TYPE drumbeat_{family} {'counter' if catalogue.is_counter(family) else 'gauge'}\n"
         yield from families[family]

@@ -1,7 +1,6 @@
 """Health now: of a host, of the fleet, and what to do about it. Scores are stored; reasons are worked out from the metrics."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -20,20 +19,24 @@ from shared import wire
 router = APIRouter(prefix="/api/v1", tags=["health"])
 
 STATUSES = ("healthy", "degraded", "warning", "critical", "unknown")
-FRESH = timedelta(days=1)
 
 
 @router.get("/hosts/{host}/health", response_model=models.HealthModel)
 def read_health(backend: Ready, _: Reader, host: HostName) -> Response:
-    """Score, status and components of the newest sample, with a reason for every lost point and what to do about it."""
+    """Score, status and components of the newest sample, with a reason for every lost point and what to do about it.
+
+    The details of a component are the figures behind it; the disk's list every file system.
+    """
     sample = newest.fetch(backend.engine, backend.layouts, existing(backend, host))
     if sample is None:
         raise not_found("sample yet of host", host)
-    found = _assessed(backend, host, sample)
+    found = health.assess(host, sample.ts.timestamp(), sample.metrics(), backend.profile())
     if found is None:
         return formats.json_answer({"host": host, "ts": sample.ts, "score": None, "status": "unknown", "components": {},
                                     "reasons": [], "recommendations": ["The host sends no metric that can be scored."]})
-    document = msgspec.structs.asdict(found)
+    document = msgspec.to_builtins(found)
+    if (disk := document["components"].get("disk")) is not None:
+        disk["details"] |= {key: value for key, value in sample.metrics().items() if key.startswith("disk.percent{")}
     document.pop("v")
     return formats.json_answer(document | {"ts": sample.ts})
 
@@ -63,7 +66,7 @@ def list_recommendations(backend: Ready, _: Reader, wanted: Wanted, chosen: Chos
 
 
 def _summary(hosts: Sequence[fleet.Host]) -> dict[str, Any]:
-    live = [host for host in hosts if host.state in ("online", "draining")]
+    live = [host for host in hosts if host.state in liveness.LIVE]
     scores = [host.score for host in live if host.score is not None]
     return {"score": round(sum(scores) / len(scores), 2) if scores else None, "hosts": len(hosts), "online": len(live),
             "by_state": {state: sum(host.state == state for host in hosts) for state in liveness.STATES},
@@ -71,7 +74,7 @@ def _summary(hosts: Sequence[fleet.Host]) -> dict[str, Any]:
 
 
 def _by_score(hosts: Sequence[fleet.Host]) -> list[fleet.Host]:
-    live = (host for host in hosts if host.state in ("online", "draining") and host.score is not None)
+    live = (host for host in hosts if host.state in liveness.LIVE and host.score is not None)
     return sorted(live, key=lambda host: (host.score or 0.0, host.name))
 
 
@@ -82,10 +85,8 @@ def _worst(backend: Backend, hosts: Sequence[fleet.Host], count: int) -> list[di
 
 
 def _verdicts(backend: Backend, hosts: Sequence[fleet.Host]) -> list[tuple[fleet.Host, wire.Health]]:
-    samples = newest.fetch_many(backend.engine, backend.layouts, [host.id for host in hosts], backend.now(), FRESH)
-    verdicts = ((host, _assessed(backend, host.name, samples[host.id])) for host in hosts if host.id in samples)
-    return [(host, verdict) for host, verdict in verdicts if verdict is not None]
-
-
-def _assessed(backend: Backend, host: str, sample: newest.Newest) -> wire.Health | None:
-    return health.assess(host, sample.ts.timestamp(), sample.metrics(), backend.profile())
+    samples = newest.fetch_many(backend.engine, backend.layouts, [host.id for host in hosts], backend.now(), newest.FRESH)
+    told = [(host, samples[host.id]) for host in hosts if host.id in samples]
+    verdicts = health.assess_all(
+        [(host.name, sample.ts.timestamp(), sample.metrics()) for host, sample in told], backend.profile())
+    return [(host, verdict) for (host, _), verdict in zip(told, verdicts, strict=True) if verdict is not None]

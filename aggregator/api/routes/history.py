@@ -13,11 +13,12 @@ from aggregator.analysis.timespan import Plan, Span
 from aggregator.api import formats, models, parameters
 from aggregator.api.backend import Backend, Ready
 from aggregator.api.formats import Wanted
-from aggregator.api.parameters import Asked, AskedSpan, ChosenHosts, HostName, Metrics, Word, existing
+from aggregator.api.parameters import Asked, AskedSpan, ChosenHosts, HostName, Metrics, Rate, Word, existing
 from aggregator.api.problems import invalid
 from aggregator.api.security import Reader
 from aggregator.store import fleet
 from shared import catalogue
+from shared.names import matcher
 
 router = APIRouter(prefix="/api/v1", tags=["history"])
 
@@ -30,12 +31,12 @@ Aggregate = Literal["mean", "min", "max", "sum", "count"]
 
 @router.get("/hosts/{host}/metrics", response_model=models.HistoryModel)
 def read_metrics(backend: Ready, _: Reader, wanted: Wanted, host: HostName, asked: Asked,
-                 metric: Metrics = []) -> Response:  # noqa: B006 (FastAPI copies it)
+                 metric: Metrics = [], rate: Rate = False) -> Response:  # noqa: B006 (FastAPI copies it)
     """History of chosen metrics. Every point carries min, mean and max, so that no spike is lost however few there are.
 
     Without `metric`: the main ones. A metric that the host did not have is null.
     """
-    return _history(backend, wanted, host, asked, metric or DEFAULT_METRICS)
+    return _history(backend, wanted, host, asked, metric or DEFAULT_METRICS, rate=rate)
 
 
 @router.get("/hosts/{host}/health/history", response_model=models.HistoryModel)
@@ -49,7 +50,8 @@ def read_series(
         backend: Ready, _: Reader, wanted: Wanted, chosen: ChosenHosts, asked: Asked,
         metric: Annotated[Word, Query(description="one metric", examples=["cpu.percent"])],
         agg: Annotated[Aggregate | None, Query(description="one figure for all hosts (of a group) a point")] = None,
-        group_by: Annotated[Word | None, Query(description="key of a label; implies agg=mean")] = None) -> Response:
+        group_by: Annotated[Word | None, Query(description="key of a label; implies agg=mean")] = None,
+        rate: Rate = False) -> Response:
     """One metric of many hosts: a series a host, or with `agg` or `group_by` one for all or for each group.
 
     sum, mean and count (of hosts) combine the hosts' means, min and max their extremes.
@@ -59,28 +61,29 @@ def read_series(
     parameters.plain_metrics([metric])
     hosts = fleet.fetch_all(backend.engine, chosen, backend.now())
     span, plan = asked.planned(backend, hosts=len(hosts))
-    points = downsample.bucketed(
-        backend.history.fetch([host.id for host in hosts], [metric], plan.source, span), plan.step)
+    parameters.check_size(span, plan, hosts=len(hosts))
+    points = _fetch(backend, [host.id for host in hosts], [metric], plan, span, rate=rate)
     how = agg or ("mean" if group_by else None)
     series = _by_host(hosts, points) if how is None else _by_group(hosts, points, group_by, how)
-    head = {"metric": metric, "unit": _unit(metric), "from": span.start, "to": span.end, "step": plan.step,
+    head = {"metric": metric, "unit": _unit(metric, rate=rate), "from": span.start, "to": span.end, "step": plan.step,
             "source": plan.source, "agg": how, "group_by": group_by, "hosts": len(hosts)}
     return formats.answer(wanted, lambda: head | {"series": [one.document(plan.step) for one in series]},
                           lambda: _series_table(series, plan.step, how))
 
 
 def _history(backend: Backend, wanted: formats.Format, host: str, asked: AskedSpan,
-             metrics: Sequence[str]) -> Response:
+             metrics: Sequence[str], *, rate: bool = False) -> Response:
     parameters.plain_metrics(metrics)
     number = existing(backend, host)
     span, plan = asked.planned(backend)
     names = _expanded(backend, number, metrics, plan, span)
-    points = downsample.bucketed(backend.history.fetch([number], names, plan.source, span), plan.step)
+    parameters.check_size(span, plan, metrics=len(names))
+    points = _fetch(backend, [number], names, plan, span, rate=rate)
     low, mean, high = (downsample.shown(values) for values in (points.low, points.mean, points.high))
     ts = _times(points.ts, plan.step)
 
     def document() -> dict[str, Any]:
-        columns = {name: {"unit": _unit(name), "min": low[:, n].tolist(), "mean": mean[:, n].tolist(),
+        columns = {name: {"unit": _unit(name, rate=rate), "min": low[:, n].tolist(), "mean": mean[:, n].tolist(),
                           "max": high[:, n].tolist()} for n, name in enumerate(names)}
         return {"host": host, "from": span.start, "to": span.end, "step": plan.step, "source": plan.source, "ts": ts,
                 "count": points.count.tolist(), "metrics": columns}
@@ -93,11 +96,17 @@ def _history(backend: Backend, wanted: formats.Format, host: str, asked: AskedSp
     return formats.answer(wanted, document, lambda: formats.Table(("ts", "metric", "count", "min", "mean", "max"), rows()))
 
 
+def _fetch(backend: Backend, hosts: Sequence[int], metrics: Sequence[str], plan: Plan, span: Span, *, rate: bool) -> Points:
+    """Points as the plan wants them; rates are taken before points are merged, so that no restart is missed."""
+    points = backend.history.fetch(hosts, metrics, plan.source, span)
+    return downsample.bucketed(downsample.rates(downsample.bucketed(points, 0)) if rate else points, plan.step)
+
+
 def _expanded(backend: Backend, host: int, metrics: Sequence[str], plan: Plan, span: Span) -> list[str]:
     """Metrics with patterns replaced by the names that the host had, each once."""
     names = [name for name in metrics if "*" not in name]
     if patterns := [name for name in metrics if "*" in name]:
-        fits = parameters.matcher(patterns)
+        fits = matcher(patterns)
         names += [name for name in backend.history.fetch_names(host, plan.source, span) if fits.fullmatch(name)]
     names = list(dict.fromkeys(names))
     if len(names) > parameters.MAX_METRICS:
@@ -148,6 +157,6 @@ def _times(ts: Integers, step: int) -> list[str]:
     return texts
 
 
-def _unit(name: str) -> str | None:
+def _unit(name: str, *, rate: bool) -> str | None:
     found = catalogue.find(name)
-    return None if found is None else found.unit
+    return None if found is None else f"{found.unit}/s" if rate else found.unit

@@ -1,7 +1,9 @@
 """Hosts: the list, one of them, and what is known of it now."""
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
+import msgspec
 from fastapi import APIRouter, Query, Response
 
 from aggregator.api import formats, models
@@ -11,7 +13,8 @@ from aggregator.api.parameters import ChosenHosts, Cursor, HostName, Limit, befo
 from aggregator.api.problems import invalid, not_found
 from aggregator.api.security import Admin, Reader
 from aggregator.store import details, fleet, newest
-from shared.names import is_host
+from shared import wire
+from shared.names import is_host, split_metric
 
 router = APIRouter(prefix="/api/v1", tags=["hosts"])
 
@@ -21,12 +24,9 @@ ProcessSort = Literal["cpu", "memory", "io"]
 
 _PROCESS_KEYS: dict[str, str] = {"cpu": "cpu_percent", "memory": "memory_bytes", "io": "io_bytes_per_second"}
 _HOST_COLUMNS = tuple(models.HostModel.model_fields)
-_GAP_COLUMNS = ("id", "host", "epoch", "from_seq", "to_seq", "samples", "reason", "noticed_at")
-_CONTAINER_COLUMNS = ("name", "state", "health", "image", "cpu_percent", "memory_bytes", "restarts", "started_at",
-                      "should_run", "ports", "id")
-_PROCESS_COLUMNS = ("pid", "name", "user", "cpu_percent", "memory_bytes", "memory_percent", "io_bytes_per_second",
-                    "threads", "state", "started_at", "command")
-_SENSOR_COLUMNS = ("kind", "group", "label", "current", "high", "critical")
+_GAP_COLUMNS = tuple(models.GapModel.model_fields)
+_PROCESS_COLUMNS = tuple(models.ProcessModel.model_fields)
+_SENSOR_COLUMNS = tuple(models.SensorModel.model_fields)
 
 
 def shown(host: fleet.Host) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def delete_host(backend: Ready, _: Admin, host: HostName) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/hosts/{host}/inventory")
+@router.get("/hosts/{host}/inventory", response_model=models.InventoryModel)
 def read_inventory(backend: Ready, _: Reader, host: HostName) -> Response:
     """What the host is: hardware, system, file systems, interfaces, GPUs, and which collectors run or why not.
 
@@ -100,60 +100,57 @@ def read_latest(backend: Ready, _: Reader, wanted: Wanted, host: HostName) -> Re
         lambda: formats.Table(("ts", "metric", "value"), ((sample.ts, *pair) for pair in sample.metrics().items())))
 
 
-@router.get("/hosts/{host}/containers", response_model=models.ContainersModel)
-def read_containers(backend: Ready, _: Reader, wanted: Wanted, host: HostName) -> Response:
-    """Latest snapshot of the containers, by name."""
-    payload, ts = _snapshot(backend, host, "containers")
-    containers = sorted((_container(one) for one in payload.get("containers", [])), key=lambda one: str(one["name"]))
-    return formats.records(
-        wanted, "containers", containers, _CONTAINER_COLUMNS, host=host, ts=ts, available=ts is not None,
-        reason="" if ts else _why_absent(backend, host, "docker"), total=payload.get("total") or len(containers))
-
-
 @router.get("/hosts/{host}/processes", response_model=models.ProcessesModel)
 def read_processes(backend: Ready, _: Reader, wanted: Wanted, host: HostName, sort: ProcessSort = "cpu",
                    limit: Annotated[int, Query(ge=1, le=50)] = 10) -> Response:
     """Foremost processes of the latest snapshot, by CPU, memory or I/O."""
-    payload, ts = _snapshot(backend, host, "processes")
-    key = _PROCESS_KEYS[sort]
-    foremost = sorted(payload.get("processes", []), key=lambda one: -(one.get(key) or 0.0))[:limit]
-    found = [one | {"started_at": rfc3339(one.get("started_at") or None)} for one in foremost]
+    payload, ts = fetch_snapshot(backend, host, "processes")
+    processes = msgspec.convert(payload.get("processes", []), list[wire.Process])
+    foremost = sorted(processes, key=lambda one: -(getattr(one, _PROCESS_KEYS[sort]) or 0.0))[:limit]
+    found = [msgspec.structs.asdict(one) | {"started_at": rfc3339(one.started_at or None)} for one in foremost]
     return formats.records(wanted, "processes", found, _PROCESS_COLUMNS, host=host, ts=ts, sort=sort,
                            total=payload.get("total", 0))
 
 
 @router.get("/hosts/{host}/sensors", response_model=models.SensorsModel)
 def read_sensors(backend: Ready, _: Reader, wanted: Wanted, host: HostName) -> Response:
-    """Temperatures (celsius) and fans (rpm) of the latest snapshot; `reason` says why there are none."""
-    payload, ts = _snapshot(backend, host, "sensors")
-    return formats.records(
-        wanted, "sensors", payload.get("sensors", []), _SENSOR_COLUMNS, host=host, ts=ts,
-        available=bool(payload.get("available")),
-        reason=payload.get("reason", "") if ts else _why_absent(backend, host, "sensors"))
+    """Temperatures (celsius) and fans (rpm), graphics cards included; `reason` says why there are none."""
+    payload, ts = fetch_snapshot(backend, host, "sensors")
+    cards = _card_temperatures(newest.fetch(backend.engine, backend.layouts, existing(backend, host)))
+    found = [msgspec.structs.asdict(one) for one in msgspec.convert(payload.get("sensors", []), list[wire.Sensor]) + cards]
+    said = payload.get("reason", "") if ts else why_absent(backend, host, "sensors")
+    return formats.records(wanted, "sensors", found, _SENSOR_COLUMNS, host=host, ts=ts,
+                           available=bool(payload.get("available") or cards), reason="" if cards else said)
 
 
 @router.get("/hosts/{host}/gaps", response_model=models.GapsModel)
 def read_gaps(backend: Ready, _: Reader, wanted: Wanted, host: HostName, limit: Limit = 100,
               page: Annotated[Cursor, Query(alias="cursor")] = None) -> Response:
-    """Losses: seqs that the agent had to drop and that will never come, newest first."""
-    existing(backend, host)
+    """Losses: seqs that the agent had to drop and that will never come, newest first; and what came late but whole."""
+    number = existing(backend, host)
     gaps = details.fetch_gaps(backend.engine, host, before(page), limit)
     following = cursor([gaps[-1]["id"]]) if len(gaps) == limit else None
-    return formats.records(wanted, "gaps", gaps, _GAP_COLUMNS, next_cursor=following)
+    backfills = details.fetch_backfills(backend.engine, number, backend.now()) if wanted == "json" else []
+    return formats.records(wanted, "gaps", gaps, _GAP_COLUMNS, backfills=backfills, next_cursor=following)
 
 
-def _snapshot(backend: Backend, host: str, kind: str) -> tuple[dict[str, Any], Any]:
+def _card_temperatures(sample: newest.Newest | None) -> list[wire.Sensor]:
+    """Graphics cards as sensors, from the newest sample: they are no chips that the sensors' collector reads."""
+    splits = [(split_metric(name), value) for name, value in (sample.metrics().items() if sample else ())]
+    return [wire.Sensor(kind="temperature", group="gpu", label=split[1]["gpu"], current=value)
+            for split, value in splits if split and split[0] == "gpu.temperature_celsius" and "gpu" in split[1]]
+
+
+def fetch_snapshot(backend: Backend, host: str, kind: str) -> tuple[dict[str, Any], datetime | None]:
+    """Latest snapshot of one kind and its time; empty where none came yet. Raises a 404."""
     existing(backend, host)
     payload, ts = details.fetch_snapshot(backend.engine, host, kind)
     return payload or {}, ts
 
 
-def _why_absent(backend: Backend, host: str, collector: str) -> str:
+def why_absent(backend: Backend, host: str, collector: str) -> str:
+    """What the collector said of why it has nothing."""
     inventory, _ = details.fetch_inventory(backend.engine, host)
     states = (inventory or {}).get("collectors") or []
     said = next((state.get("reason") for state in states if state.get("name") == collector), "")
     return said or "no snapshot has come yet"
-
-
-def _container(container: dict[str, Any]) -> dict[str, Any]:
-    return container | {"name": container.get("name", ""), "started_at": rfc3339(container.get("started_at"))}

@@ -1,9 +1,11 @@
 """Whether the API works, what it is, and where things are. The probes and the documentation need no token."""
 
+from collections.abc import Mapping
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from aggregator.api import documentation, formats, models
+from aggregator.api import documentation, formats, own_models
 from aggregator.api.backend import backend_of
 from aggregator.api.security import Reader
 from shared import __version__
@@ -14,23 +16,27 @@ LINKS = ("hosts", "containers", "series", "recommendations", "metrics", "schemas
          "retention-policies", "tokens", "fleet/health", "fleet/latest", "health-profiles/default")
 
 
-@router.get("/livez", response_model=models.ProbeModel)
-async def live() -> Response:
+@router.get("/livez", response_model=own_models.ProbeModel)
+async def live(request: Request) -> Response:
     """Answers while the process works."""
-    return formats.json_answer({"service": "api", "status": "ok", "parts": {}})
+    return _probe(request, {})
 
 
-@router.get("/readyz", response_model=models.ProbeModel, responses={503: {"model": models.ProbeModel}})
+@router.get("/readyz", response_model=own_models.ProbeModel, responses={503: {"model": own_models.ProbeModel}})
 def ready(request: Request) -> Response:
     """Answers 200 once every part works, else 503; names each part and what it lacks."""
-    parts = backend_of(request).check()
+    return _probe(request, backend_of(request).check())
+
+
+def _probe(request: Request, parts: Mapping[str, str]) -> Response:
     is_well = not any(parts.values())
     return formats.json_answer(
         {"service": "api", "status": "ok" if is_well else "failing",
+         "uptime_seconds": round(backend_of(request).uptime_seconds(), 1),
          "parts": {name: wrong or "ok" for name, wrong in parts.items()}}, 200 if is_well else 503)
 
 
-@router.get("/api/v1", response_model=models.AboutModel)
+@router.get("/api/v1", response_model=own_models.AboutModel)
 async def about(request: Request, _: Reader) -> Response:
     """Name, version and where things are."""
     root = f"{request.scope.get('root_path', '').rstrip('/')}/api/v1"

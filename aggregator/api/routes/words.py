@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Response
 
-from aggregator.api import formats, models
+from aggregator.api import formats, own_models
 from aggregator.api.formats import Wanted
 from aggregator.api.problems import not_found
 from aggregator.api.security import Reader
@@ -14,10 +14,12 @@ from shared import catalogue, wire
 
 router = APIRouter(prefix="/api/v1", tags=["words"])
 
-_COLUMNS = ("name", "labels", "kind", "unit", "low", "high", "help")
+_COLUMNS = tuple(own_models.MetricModel.model_fields)
+_SCHEMA = {"$ref": "#/$defs/Watermark", "$defs": {"Watermark": {"type": "object", "properties": {
+    "epoch": {"type": "string"}, "seq": {"type": "integer", "minimum": 0}}, "required": ["epoch", "seq"]}}}
 
 
-@router.get("/metrics", response_model=models.CatalogueModel)
+@router.get("/metrics", response_model=own_models.CatalogueModel)
 def list_metrics(_: Reader, wanted: Wanted) -> Response:
     """Every metric that drumbeat itself produces: unit, bounds and meaning. Hosts may send others, as `custom.…`."""
     kinds = (("core", catalogue.CORE), ("instance", catalogue.INSTANCE), ("derived", catalogue.DERIVED))
@@ -25,13 +27,13 @@ def list_metrics(_: Reader, wanted: Wanted) -> Response:
     return formats.records(wanted, "metrics", found, _COLUMNS)
 
 
-@router.get("/schemas")
+@router.get("/schemas", response_model=own_models.SchemasModel)
 def list_schemas(_: Reader) -> Response:
     """Names of the payloads on the bus."""
     return formats.json_answer({"schemas": list(wire.SCHEMAS)})
 
 
-@router.get("/schemas/{name}")
+@router.get("/schemas/{name}", responses={200: {"content": {"application/json": {"example": _SCHEMA}}}})
 def read_schema(_: Reader, name: Annotated[str, Path(max_length=100, examples=["sample"])]) -> Response:
     """JSON Schema (2020-12) of one payload."""
     if name not in wire.SCHEMAS:
