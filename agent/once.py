@@ -54,7 +54,7 @@ def print_sample(host: str, metrics: Mapping[str, float], states: Sequence[Colle
     if not console.is_terminal:
         console.width = PIPED_COLUMNS
     table = Table(title=f"{host}: {len(metrics)} metrics", title_justify="left", box=None, pad_edge=False)
-    table.add_column("metric", no_wrap=True)
+    table.add_column("metric", overflow="fold")
     table.add_column("value", justify="right", no_wrap=True)
     has_meanings = console.width >= ROOMY_COLUMNS
     if has_meanings:

@@ -8,7 +8,6 @@ import random
 import resource
 import secrets
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from agent.simulation.connections import Fleet
+from agent.simulation import progress
+from agent.simulation.connections import PROCESSES_SECONDS, Fleet
 from agent.simulation.hosts import Host, Plan
 from shared import bus, logs, settings, topics
 
@@ -38,6 +38,8 @@ class SimulateSettings(Struct, frozen=True, kw_only=True):
     backlog: Annotated[int, Meta(ge=0, le=10_000_000, description="samples of the past that each host brings along")] = 0
     resend_rate: Annotated[float, Meta(ge=1, description="samples a second that a host sends of its backlog at most")] = 200.0
     resend_window: Annotated[int, Meta(ge=1, description="samples of a backlog under way without a watermark")] = 64
+    process_interval: Annotated[float, Meta(ge=0, description="seconds between the process lists of a host; 0: only one, when "
+                                                              "it connects")] = PROCESSES_SECONDS
     seed: Annotated[int, Meta(description="makes values and epochs reproducible; 0: other ones each time")] = 0
     ledger: Annotated[Path | None, Meta(description="file for what each host has produced, one JSON line a host")] = None
     json: Annotated[bool, Meta(description="print the figures of the run as JSON at the end")] = False
@@ -91,21 +93,19 @@ def _fleet(options: SimulateSettings, brokers: tuple[bus.Broker, ...], tls: bus.
                 backlog=options.backlog, topics=names, profile=options.profile, rate=options.resend_rate,
                 window=options.resend_window)
     hosts = [Host(number, options.hosts, plan, f"{chance.getrandbits(64):016x}") for number in range(1, options.hosts + 1)]
-    return Fleet(hosts, connections, brokers, tls, secrets.token_hex(6), names, begun)
+    return Fleet(hosts, connections, brokers, tls, secrets.token_hex(6), names, begun,
+                 options.process_interval)
 
 
 def _drive(options: SimulateSettings, fleet: Fleet, stop: _Stop) -> float:
     """Run until the duration is over or a signal came; the seconds until all hosts were connected."""
-    begun = time.monotonic()
-    shown_at, connect_seconds = begun, 0.0
-    while not stop.is_set and not 0 < options.duration <= time.monotonic() - begun:
-        fleet.turn()
-        now = time.monotonic()
-        if not connect_seconds and fleet.connected() == len(fleet.connections):
-            connect_seconds = now - begun
-        if now - shown_at >= (1.0 if sys.stderr.isatty() else 10.0):
-            shown_at = now
-            _show_progress(fleet, now - begun)
+    begun, connect_seconds = time.monotonic(), 0.0
+    with progress.shown(fleet) as tick:
+        while not stop.is_set and not 0 < options.duration <= time.monotonic() - begun:
+            fleet.turn()
+            if not connect_seconds and fleet.connected() == len(fleet.connections):
+                connect_seconds = time.monotonic() - begun
+            tick()
     return round(connect_seconds, 2)
 
 
@@ -116,14 +116,6 @@ def _drain(options: SimulateSettings, fleet: Fleet, stop: _Stop) -> None:
     while fleet.unconfirmed() and time.monotonic() < deadline and not stop.is_set:
         for _ in range(10):
             fleet.turn()
-
-
-def _show_progress(fleet: Fleet, seconds: float) -> None:
-    tally = fleet.tally
-    text = (f"{seconds:6.0f} s  {fleet.connected()}/{len(fleet.connections)} connected  {tally.sent} sent  "
-            f"{tally.resent} sent again  {fleet.unconfirmed()} unconfirmed")
-    is_terminal = sys.stderr.isatty()
-    print(f"\r\033[K{text}" if is_terminal else text, end="" if is_terminal else "\n", file=sys.stderr, flush=True)
 
 
 def _figures(fleet: Fleet, seconds: float, connect_seconds: float) -> dict[str, Any]:

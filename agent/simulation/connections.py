@@ -2,7 +2,7 @@
 
 Sending goes in the order of the hosts' phases, so finding who is due costs nothing. A socket is read when epoll says so;
 every connection has its housekeeping (keep-alive, stalls) every few seconds; only hosts with a backlog or a question are
-looked at more often.
+looked at more often. Process lists are shown anew in turn.
 """
 
 import dataclasses
@@ -12,11 +12,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from agent.simulation.hosts import Host
+from agent.simulation.rota import Rota
 from shared import bus, wire
 from shared.topics import Topics
 
 DIALLING = 64
 HOUSEKEEPING_SECONDS = 4.0
+PROCESSES_SECONDS = 45.0
 LOOP_SECONDS = 0.02
 
 
@@ -57,7 +59,7 @@ class Fleet:
     """All hosts and their connections; `turn` is one pass of the loop. Seconds are counted from the start."""
 
     def __init__(self, hosts: Sequence[Host], connections: int, brokers: Sequence[bus.Broker], tls: bus.Tls, run: str,
-                 topics: Topics, begun: float) -> None:
+                 topics: Topics, begun: float, process_interval: float = PROCESSES_SECONDS) -> None:
         self.hosts, self._topics, self._begun = hosts, topics, begun
         self.tally = Tally()
         self.connections = [Connection(hosts[index::connections], brokers, tls, f"drumbeat-sim-{run}-{index}", topics,
@@ -68,8 +70,9 @@ class Fleet:
         self._waiting = deque(self.connections)
         self._dialling: list[Connection] = []
         self._busy: dict[str, Host] = {}
-        self._next_host = self._next_kept = 0
-        self._kept_at = begun
+        self._next_host = 0
+        self._housekeeping = Rota(self.connections, HOUSEKEEPING_SECONDS, begun)
+        self._process_lists = Rota(hosts, process_interval, begun)
         self.is_producing = True
 
     def turn(self) -> None:
@@ -83,6 +86,8 @@ class Fleet:
         for host in list(self._busy.values()):
             self._catch_up(host, now)
         self._keep_house(now)
+        for host in self._process_lists.due(now):
+            self._publish(host, "processes", host.processes(time.time()), retain=True)
 
     def unconfirmed(self) -> int:
         """Samples that no watermark covers yet."""
@@ -172,14 +177,7 @@ class Fleet:
             self._busy.pop(host.name, None)
 
     def _keep_house(self, now: float) -> None:
-        """A share of all connections, so that each has its turn every few seconds."""
-        share = int(len(self.connections) * min(1.0, (now - self._kept_at) / HOUSEKEEPING_SECONDS))
-        if not share and now - self._kept_at < HOUSEKEEPING_SECONDS:
-            return
-        self._kept_at = now
-        for _ in range(max(share, 1)):
-            connection = self.connections[self._next_kept]
-            self._next_kept = (self._next_kept + 1) % len(self.connections)
+        for connection in self._housekeeping.due(now):
             self._hold_or_free(connection, now - self._begun)
             if connection.client.is_connected:
                 connection.client.poll(0.0)

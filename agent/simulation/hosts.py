@@ -5,7 +5,7 @@ import random
 import zlib
 
 from agent.delivery import Delivery
-from agent.simulation import machines
+from agent.simulation import machines, snapshots
 from shared import __version__, wire
 from shared.topics import Topics
 
@@ -96,19 +96,20 @@ class Host:
 
     def snapshots(self, now: float) -> dict[str, bytes]:
         """The retained snapshots, by kind."""
-        names = ("web", "api", "worker", "cache", "database", "proxy")
-        processes = [wire.Process(pid=100 + pid, name=name, user="app", cpu_percent=round(20.0 / (pid + 1), 1),
-                                  memory_bytes=(200 - 20 * pid) << 20, memory_percent=round(5 / (pid + 1), 1),
-                                  started_at=now - 86_400) for pid, name in enumerate(names)]
-        containers = [wire.Container(id=f"{zlib.crc32(f'{self.name}/{name}'.encode()):08x}", name=name,
-                                     image=f"example/{name}:1", state="running", health="healthy", should_run=True,
-                                     started_at=now - 86_400) for name in names]
-        sensors = [wire.Sensor(kind="temperature", group="coretemp", label="Package id 0", current=45.0, high=85.0,
-                               critical=100.0)]
-        ts = round(now, 3)
-        return {"processes": wire.encode(wire.Processes(host=self.name, ts=ts, total=180, processes=processes)),
-                "containers": wire.encode(wire.Containers(host=self.name, ts=ts, containers=containers, total=6)),
-                "sensors": wire.encode(wire.Sensors(host=self.name, ts=ts, available=True, sensors=sensors))}
+        figures = self._figures(now)
+        return {"processes": self.processes(now), "containers": wire.encode(snapshots.containers(self.name, now)),
+                "sensors": wire.encode(snapshots.sensors(self.name, figures, now))}
+
+    def processes(self, now: float) -> bytes:
+        """The process list at `now` (Unix s)."""
+        return wire.encode(snapshots.processes(self.name, self._figures(now), now))
+
+    def _figures(self, now: float) -> dict[str, float]:
+        """What the machine measures at `now` (Unix s), about."""
+        plan = self._plan
+        stage = self._stage(now - plan.begun_at) if self.is_incident else 0
+        return machines.metrics(self._machine, plan.seed, int(now // 3600) % 24, self.newest % machines.STEPS,
+                                self.kind if stage else "steady", stage)
 
     def _stage(self, at: float) -> int:
         """How far the incident has come, 0…10: a ramp up, a plateau, a ramp down, then quiet."""

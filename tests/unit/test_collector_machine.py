@@ -1,6 +1,7 @@
 """The collectors on the machine that runs the tests."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -180,6 +181,19 @@ def test_the_table_of_one_sample(capsys):
     assert "45.25 %" in printed
     assert "disk.percent{mount=/[x]}" in printed
     assert "gpu: not asked yet" in printed
+
+
+@pytest.mark.parametrize("columns", [40, 80, 130])
+def test_no_name_is_cut_on_a_narrow_terminal(capsys, monkeypatch, columns):
+    """However narrow the terminal, every letter of every name is there, and every value whole."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    name = "disk.used_bytes{mount=/srv/" + "".join(chr(ord("a") + at % 26) for at in range(90)) + "}"
+    once.print_sample("web-1", {name: 8 * 2**30, "network.receive_bytes_per_second": 1536.0}, [])
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= columns
+    assert name in "".join(line.split()[0] for line in lines)
+    assert any("1.5 KiB/s" in line for line in lines)
 
 
 @pytest.mark.parametrize(("name", "value", "text"), [

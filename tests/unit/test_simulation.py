@@ -4,6 +4,7 @@ import pytest
 
 from agent.simulation import machines
 from agent.simulation.hosts import Host, Plan
+from agent.simulation.rota import Rota
 from shared import catalogue, names, wire
 from shared.topics import Topics
 
@@ -77,3 +78,37 @@ def test_incidents_rise_and_fall():
     assert 1 <= sum(one.is_silent(200.0) for one in silent) <= 10
     assert not any(one.is_silent(500.0) for one in silent)
     assert not host().is_silent(200.0)
+
+
+def test_process_lists_change_and_fit_the_numbers():
+    """A later list shows other figures of the same processes, together at most what the host measures, hot hosts hot."""
+    hot = next(one for one in (host(number, profile="incident") for number in range(1, 101)) if one.kind == "hot")
+    lists = {at: wire.decode(wire.Processes, hot.processes(BEGUN + at)) for at in (0, 45, 420)}
+    assert len({frozenset((one.pid, one.cpu_percent) for one in shown.processes) for shown in lists.values()}) == 3
+    assert len({frozenset((one.pid, one.name) for one in shown.processes) for shown in lists.values()}) == 1
+    for at, shown in lists.items():
+        measured = hot._figures(BEGUN + at)
+        assert 0 < sum(one.cpu_percent for one in shown.processes) <= measured["cpu.percent"] * measured["cpu.count"]
+        assert 0 < sum(one.memory_bytes for one in shown.processes) <= measured["memory.used_bytes"]
+        assert (shown.host, shown.ts) == (hot.name, pytest.approx(BEGUN + at))
+    assert sum(one.cpu_percent for one in lists[420].processes) > 1.3 * sum(one.cpu_percent for one in lists[0].processes)
+
+
+@pytest.mark.parametrize("step", [0.02, 0.7, 3.0])
+def test_everybody_has_a_turn_in_time(step):
+    """In each round everyone has one turn, spread evenly, however often one asks."""
+    rota, turns = Rota(range(100), 10.0, 0.0), []
+    asked = [(index + 1) * step for index in range(int(30 / step))]
+    for now in asked:
+        due = rota.due(now)
+        assert len(due) <= 10 * step + 1
+        turns += due
+    assert turns[:250] == [at % 100 for at in range(250)]
+
+
+def test_nobody_has_two_turns_at_once():
+    """After a long pause everyone has one turn, not as many as were missed; 0 seconds: nobody ever has one."""
+    rota = Rota(range(5), 10.0, 0.0)
+    assert sorted(rota.due(1000.0)) == [0, 1, 2, 3, 4]
+    assert rota.due(1001.0) == []
+    assert Rota(range(5), 0.0, 0.0).due(1000.0) == []
