@@ -172,11 +172,11 @@ class Committer:
         streams.checkpoint(cursor, self.lease, [
             streams.StoredStream(stream.host.id, stream.epoch, stream.contiguous, sorted(stream.ahead))
             for stream in ordered], at)
-        state = self.shard.hosts
-        hosts.write_now(cursor, sorted((
-            hosts.HostNow(state.all[row].id, float(state.newest_ts[row]), float(state.received_at[row]),
-                          float(state.interval[row]), *(None if np.isnan(x) else float(x) for x in state.figures[row]))
-            for row in checkpoint.rows), key=lambda now: now.host_id))
+        known = self.shard.hosts
+        rows = np.array(sorted(checkpoint.rows, key=lambda row: known.all[row].id), np.int64)
+        hosts.write_now(cursor, hosts.Newest(
+            known.ids(rows), known.newest_ts[rows].tolist(), known.received_at[rows].tolist(), known.interval[rows].tolist(),
+            *known.figures[rows].T.tolist()))
 
     def _host_id(self, row: int) -> int:
         return self.shard.hosts.all[row].id

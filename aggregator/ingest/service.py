@@ -31,7 +31,7 @@ from shared.topics import Topics
 
 log = logs.get("ingest")
 
-BEAT_SECONDS = 0.25
+BEAT_SECONDS = 0.4
 SLICE_SECONDS = 0.1
 FRAME_SAMPLES = 2000
 RENEW_SECONDS = 3.0

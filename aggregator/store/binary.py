@@ -3,6 +3,7 @@
 Format: docs of COPY, "Binary Format". Times are microseconds since 2000-01-01 UTC; real[] is one-dimensional, no nulls.
 """
 
+import math
 import struct
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -39,6 +40,11 @@ def elements(values: NDArray[np.floating]) -> memoryview:
 def array_head(count: int) -> bytes:
     """What stands before the elements of a real[] of `count` values: field size, dimensions, type, bounds."""
     return _ARRAY.pack(20 + 8 * count, 1, 0, _FLOAT4_OID, count, 1)
+
+
+def array_text(values: Iterable[float | None]) -> str:
+    """Numbers as a Postgres array literal; None and NaN become NULL. psycopg's own arrays cost ten times as much."""
+    return "{" + ",".join(["NULL" if value is None or math.isnan(value) else repr(value) for value in values]) + "}"
 
 
 _SAMPLE = struct.Struct(">hiiiiiqiqiqiqiiiiii")

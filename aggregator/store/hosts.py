@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from aggregator.store.binary import array_text
 from aggregator.store.samples import Cursor
 from aggregator.store.slots import Lease
 from shared.database import Connection
@@ -11,17 +12,17 @@ from shared.names import partition
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class HostNow:
-    """The newest figures of a host; None where absent."""
+class Newest:
+    """The newest figures of n hosts, in columns: times in Unix s, interval in s; NaN where a host has no such figure."""
 
-    host_id: int
-    ts: float
-    received_at: float
-    interval: float
-    score: float | None
-    cpu: float | None
-    memory: float | None
-    disk: float | None
+    host_ids: Sequence[int]
+    ts: Sequence[float]
+    received_at: Sequence[float]
+    interval: Sequence[float]
+    score: Sequence[float]
+    cpu: Sequence[float]
+    memory: Sequence[float]
+    disk: Sequence[float]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def fetch_slot(connection: Connection,
         [lease.slots, lease.slot]))
 
 
-def write_now(cursor: Cursor, rows: Sequence[HostNow]) -> None:
+def write_now(cursor: Cursor, newest: Newest) -> None:
     """Carry newest figures forward; never back."""
     cursor.execute(
         """INSERT INTO host_now (host_id, ts, received_at, interval, score, cpu, memory, disk)
@@ -63,7 +64,7 @@ def write_now(cursor: Cursor, rows: Sequence[HostNow]) -> None:
            ON CONFLICT (host_id) DO UPDATE SET ts = excluded.ts, received_at = excluded.received_at,
              interval = excluded.interval, score = excluded.score, cpu = excluded.cpu, memory = excluded.memory,
              disk = excluded.disk WHERE host_now.ts <= excluded.ts""",
-        [[getattr(row, field.name) for row in rows] for field in dataclasses.fields(HostNow)])
+        [array_text(getattr(newest, field.name)) for field in dataclasses.fields(Newest)])
 
 
 def write_states(cursor: Cursor, states: Sequence[HostState]) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
+from aggregator.store.binary import array_text
 from aggregator.store.samples import Cursor
 from aggregator.store.slots import Lease
 from shared.database import Connection
@@ -23,12 +24,12 @@ def checkpoint(cursor: Cursor, lease: Lease, streams: Sequence[StoredStream], at
     """Write the positions of `streams`; everything received before `at` is then covered."""
     cursor.execute(
         """INSERT INTO stream (host_id, epoch, contiguous_seq, ahead)
-           SELECT h, e, c, coalesce(nullif(a, '')::bigint[], '{}')
+           SELECT h, e, c, a::bigint[]
            FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::text[]) AS n (h, e, c, a)
            ON CONFLICT (host_id, epoch) DO UPDATE SET contiguous_seq = excluded.contiguous_seq, ahead = excluded.ahead,
              updated_at = now()""",
-        [[s.host_id for s in streams], [s.epoch for s in streams], [s.contiguous for s in streams],
-         ["{" + ",".join(map(str, s.ahead)) + "}" if s.ahead else "" for s in streams]])
+        [array_text(s.host_id for s in streams), array_text(s.epoch for s in streams),
+         array_text(s.contiguous for s in streams), "{" + ",".join([f'"{array_text(s.ahead)}"' for s in streams]) + "}"])
     cursor.execute("UPDATE slot SET checkpoint_at = %s WHERE slot = %s", [at, lease.slot])
 
 

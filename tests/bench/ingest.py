@@ -5,7 +5,6 @@ is not counted. Latency is exact: Postgres keeps the commit time of every row (t
 sample's ts is the moment it was handed to the socket.
 """
 
-import json
 import time
 
 from rig import Rig, cpu_seconds, figure, rss_mb, wait_for
@@ -28,20 +27,21 @@ def main(arguments):
                             "--duration", str(warmup + seconds + 30), "--json")
         wait_for(lambda: figure(port, "drumbeat_ingest_samples_total") >= hosts, 60, "a sample of every host")
         time.sleep(warmup)
-        begin, before = time.time(), _state(rig, ingest, port)
+        begin, before = time.time(), state(rig, ingest, port)
         time.sleep(seconds)
-        end, after = time.time(), _state(rig, ingest, port)
+        end, after = time.time(), state(rig, ingest, port)
         rss = rss_mb(ingest.pid)
         time.sleep(3)
         with database.open_connection(rig.database_url, "bench") as connection:
             p50, p99 = connection.execute(LATENCY, [begin, end]).fetchone()[0]
         generator = cpu_seconds(fleet.pid)
-        rejects = figure(port, "drumbeat_ingest_gap_seqs_total")
+        gaps = figure(port, "drumbeat_ingest_gap_seqs_total")
     return _report(arguments | {"broker": broker, "hosts": hosts}, before, after, end - begin, float(p50), float(p99), rss,
-                   generator, rejects)
+                   generator, gaps)
 
 
-def _state(rig, ingest, port):
+def state(rig, ingest, port):
+    """CPU seconds and counts so far."""
     return {"broker": cpu_seconds(rig.broker.pid), "ingest": cpu_seconds(ingest.pid), "postgres": cpu_seconds(rig.postgres.pid),
             "samples": figure(port, "drumbeat_ingest_samples_total"), "points": figure(port, "drumbeat_ingest_points_total"),
             "duplicates": figure(port, "drumbeat_ingest_duplicates_total")}
@@ -60,5 +60,4 @@ def _report(arguments, before, after, seconds, p50, p99, rss, generator, gaps):
           f"{cpu / seconds * 100:.0f} % of one core for all three")
     for name in ("broker", "ingest", "postgres"):
         print(f"  {name:9} {spent[name] / samples * 1e6:7.1f} µs a message")
-    print(json.dumps({"points_per_cpu_second": figures["points_per_cpu_second"]}))
     return figures
