@@ -6,27 +6,39 @@ Stores (`aggregator.store`, `scheduler.store`) import SQLAlchemy and psycopg; ev
 import contextlib
 import logging
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
 import psycopg
-import sqlalchemy
-from sqlalchemy.pool import NullPool
 
 from shared import logs
+
+if TYPE_CHECKING:
+    import sqlalchemy
 
 log = logs.get("database")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x6472_756D  # "drum", the advisory lock that one migrating service holds
 
-Unavailable = (psycopg.OperationalError, psycopg.InterfaceError, sqlalchemy.exc.OperationalError,
-               sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
-"""The database cannot be reached, broke the connection off, or all connections are busy: wait and try again."""
-
+if TYPE_CHECKING:
+    Unavailable = (psycopg.OperationalError, psycopg.InterfaceError, sqlalchemy.exc.OperationalError,
+                   sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
+    """The database cannot be reached, broke the connection off, or all connections are busy: wait and try again."""
+else:
+    def __getattr__(name):  # noqa: ANN001, ANN202 (the type is above)
+        """`Unavailable`, without loading SQLAlchemy (12 MB) for those who need none: not loaded, it has raised nothing."""
+        if name != "Unavailable":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        own, engines = (psycopg.OperationalError, psycopg.InterfaceError), sys.modules.get("sqlalchemy.exc")
+        if engines is None:
+            return own
+        return (*own, engines.OperationalError, engines.InterfaceError, engines.TimeoutError)
 
 Refused = (psycopg.DataError, psycopg.IntegrityError)
 """The database is well, but does not take this row."""
@@ -58,11 +70,13 @@ def open_connection(url: str, name: str) -> Connection:
         keepalives_interval=3, keepalives_count=3, options="-c timezone=UTC")
 
 
-def open_engine(url: str, name: str, *, pool_size: int = 5) -> sqlalchemy.Engine:
+def open_engine(url: str, name: str, *, pool_size: int = 5) -> "sqlalchemy.Engine":
     """A pooled SQLAlchemy engine; connections are checked before use and speak UTC."""
+    import sqlalchemy
+
     address = read_url(url).replace("postgresql://", "postgresql+psycopg://", 1)
     return sqlalchemy.create_engine(
-        address, pool_size=pool_size, max_overflow=5, pool_pre_ping=True, pool_timeout=5,
+        address, pool_size=pool_size, max_overflow=5, pool_pre_ping=True, pool_timeout=5, json_deserializer=msgspec.json.decode,
         connect_args={"application_name": name, "connect_timeout": 5, "options": "-c timezone=UTC -c jit=off"})
 
 
@@ -96,6 +110,8 @@ def migrate(url: str, revision: str = "head") -> list[str]:
     logging.getLogger("alembic").setLevel(logging.WARNING)  # what it did is told below, in one line
     import alembic.command
     import alembic.config
+    import sqlalchemy
+    from sqlalchemy.pool import NullPool
 
     applied: list[str] = []
     with _migration_lock(url):
