@@ -76,7 +76,8 @@ def _print(verdicts: Sequence[Verdict], *, show_all: bool) -> None:
     shown = [verdict for verdict in verdicts if show_all or not verdict.is_sound or verdict.awaited]
     if shown:
         figures = ("samples", "first", "last", "gaps", "refused", "awaited", "lost", "doubled")
-        screen.print_table(("host", "epoch", *figures, "verdict"), map(_cells, shown), right=figures)
+        screen.print_table(("host", "epoch", *figures, "verdict"), map(_cells, shown), right=figures,
+                           spare=("last", "first", "refused", "gaps", "epoch"))
     for verdict in shown:
         if verdict.lost:
             print(f"{verdict.host} {verdict.epoch}: lost {_listed(verdict.lost)}")
@@ -96,7 +97,8 @@ def summary(verdicts: Sequence[Verdict]) -> str:
         return "No samples are stored, so there is nothing to judge."
     told = document(verdicts)
     unsound = sum(not verdict.is_sound for verdict in verdicts)
-    lines = [(f"{told['samples']} samples of {told['hosts']} hosts in {told['streams']} streams: {told['lost']} lost, "
+    lines = [(f"{screen.counted(told['samples'], 'sample')} of {screen.counted(told['hosts'], 'host')} in "
+              f"{screen.counted(told['streams'], 'stream')}: {told['lost']} lost, "
               f"{told['duplicates']} doubled, {told['gaps']} in gap rows, {told['refused']} refused, "
               f"{told['awaited']} awaited.")]
     if any(verdict.judged_from > 1 for verdict in verdicts):

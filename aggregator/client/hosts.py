@@ -41,13 +41,21 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if own.json:
         screen.print_json({"hosts": found, "total": total})
         return 0
+    if not found:
+        print("No host fits." if is_filtered(own) else "No host yet: start drumbeat agent on one.")
+        return 0
     now = datetime.now(UTC)
     figures = ("score", "cpu %", "memory %", "disk %")
     screen.print_table(("host", "state", "health", *figures, "seen", "labels"), (cells(host, now) for host in found),
-                       right=figures)
+                       right=figures, spare=("labels",))
     if len(found) != total:
         print(f"{len(found)} of {total} hosts")
     return 0
+
+
+def is_filtered(own: Settings) -> bool:
+    """Whether only some hosts are asked for. Pure."""
+    return bool(own.state or own.status or own.label or own.name)
 
 
 def fetch_hosts(connection: api.Api, own: Settings) -> tuple[list[dict[str, Any]], int]:

@@ -155,5 +155,6 @@ def _table(*columns: str, right: Sequence[str] = ()) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
         is_figure = name in right
-        table.add_column(name, justify="right" if is_figure else "left", no_wrap=True, min_width=9 if is_figure else None)
+        table.add_column(name, justify="right" if is_figure else "left", no_wrap=True,
+                         min_width=9 if is_figure else min(len(name), 8))
     return table

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ STATUS_COLOURS = {
     "offline": "red", "draining": "yellow", "stale": "yellow", "ok": "green", "warn": "yellow", "fail": "red",
 }
 PLAIN_WIDTH = 200
+GUTTER = 2
 
 
 def open_console() -> "Console":
@@ -32,18 +33,38 @@ def _plain(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """A table: with lines and colours on a terminal, else plain columns. `right` names the columns of figures."""
-    from rich import box
-    from rich.table import Table
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = (),
+                spare: Sequence[str] = ()) -> None:
+    """A table: with lines and colours on a terminal, else plain columns.
 
-    console = open_console()
-    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, header_style="bold")
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
+    `right` names the columns of figures, `spare` those that a narrow terminal does without, the first of them first.
+    """
+    from rich import box
+    from rich.cells import cell_len
+    from rich.table import Table
+    from rich.text import Text
+
+    console, cells = open_console(), [tuple(columns), *map(tuple, rows)]
+    widths = {column[0]: max(cell_len(Text.from_markup(cell).plain) for cell in column) for column in zip(*cells, strict=True)}
+    kept = fitting(widths, console.width, spare)
+    table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, show_edge=False,
+                  header_style="bold", padding=(0, GUTTER - 1, 0, 0) if console.is_terminal else (0, GUTTER, 0, 0))
+    for name in kept:
+        is_first = name == columns[0]
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=not is_first, overflow="fold")
+    for row in cells[1:]:
+        table.add_row(*(cell for name, cell in zip(columns, row, strict=True) if name in kept))
     console.print(table)
+
+
+def fitting(widths: Mapping[str, int], room: int, spare: Sequence[str]) -> list[str]:
+    """The columns that are shown in `room` characters: those in `spare` go, in turn, until the others fit. Pure."""
+    kept = list(widths)
+    for name in spare:
+        if sum(widths[column] + GUTTER for column in kept) - GUTTER <= room:
+            break
+        kept.remove(name)
+    return kept
 
 
 def coloured(word: str | None, shown: str | None = None) -> str:
@@ -65,6 +86,11 @@ def plain(text: object) -> str:
 def printable(text: str) -> str:
     """`text` without control characters."""
     return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 host`, `2 hosts`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def figure(value: float | None, digits: int = 1) -> str:

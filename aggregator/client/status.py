@@ -7,6 +7,8 @@ from aggregator.client import api, screen
 from shared import settings
 
 WORST = 10
+TELLING_POINTS = 20_000
+"""Fewer say nothing about what a point costs: tables have a least size."""
 
 
 class Settings(api.Settings, frozen=True, kw_only=True):
@@ -52,8 +54,14 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"        {screen.plain(reason)}" for reason in host["reasons"][:3])
     yield _intake(stats)
     yield _losses(stats)
-    per_point = screen.figure(storage["bytes_per_point"])
-    yield f"Storage  {screen.in_bytes(storage['database_bytes'])}, {per_point} bytes a point of raw history"
+    yield _stored(storage)
+
+
+def _stored(storage: Mapping[str, Any]) -> str:
+    size = screen.in_bytes(storage["database_bytes"])
+    if (storage["points"] or 0) < TELLING_POINTS:
+        return f"Storage  {size}"
+    return f"Storage  {size}, {screen.figure(storage['bytes_per_point'])} bytes a point of raw history"
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -72,4 +80,4 @@ def _intake(stats: Mapping[str, Any]) -> str:
 
 def _losses(stats: Mapping[str, Any]) -> str:
     refused = f"{stats['rejects_last_hour']} refused in the last hour ({stats['rejects']} kept)"
-    return f"Losses   {stats['lost_samples']:.0f} samples in {stats['gaps']} gaps; {refused}"
+    return f"Losses   {stats['lost_samples']:.0f} samples in {screen.counted(stats['gaps'], 'gap')}; {refused}"

@@ -100,7 +100,8 @@ def _list(own: Listing) -> int:
         screen.print_json([_row(token, now) for token in found])
         return 0
     times = ("created", "last used", "expires")
-    screen.print_table(("name", "scopes", "state", *times), (_cells(token, now) for token in found))
+    screen.print_table(("name", "scopes", "state", *times), (_cells(token, now) for token in found),
+                       spare=("created",))
     return 0
 
 

@@ -63,7 +63,9 @@ def test_status_is_told(api, fleet, environ, capsys):
 
 
 def test_an_empty_fleet_says_what_to_do(api, environ, capsys):
-    """Without any host the status names the next step, and top has none to show."""
+    """Without any host status and hosts name the next step, and top has none to show."""
+    assert run(capsys, hosts, environ)[1] == "No host yet: start drumbeat agent on one.\n"
+    assert run(capsys, hosts, environ, "--status", "critical")[1] == "No host fits.\n"
     assert "start drumbeat agent" in run(capsys, status, environ)[1]
     code, _, err = run(capsys, top, environ, "--once")
     assert code == 1

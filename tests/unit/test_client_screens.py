@@ -132,8 +132,29 @@ def test_status_tells_the_worst_hosts_with_reasons():
     assert "Score 91.2   2 of 3 hosts online" in text
     assert "/var is 91.0 % full" in text
     assert "CPU is 6 % busy" not in text
-    assert "7 samples in 1 gaps; 1 refused in the last hour" in text
+    assert "7 samples in 1 gap; 1 refused in the last hour" in text
     assert "50.0 MiB" in text
+    assert "bytes a point" not in text, "a hundred points tell nothing about the cost of one"
+    many = told | {"storage": STORAGE | {"points": 10_000_000}}
+    assert "50.0 MiB, 5.1 bytes a point" in drawn("\n".join(status.lines(many)))
+
+
+@pytest.mark.parametrize(("room", "kept"), [
+    (80, ["host", "score", "seen", "labels"]), (20, ["host", "score", "seen"]), (19, ["host", "score"]), (1, ["host", "score"])])
+def test_a_narrow_terminal_does_without_spare_columns(room, kept):
+    """What matters stays readable: columns named as spare go, one by one, until the others fit."""
+    widths = {"host": 7, "score": 5, "seen": 4, "labels": 30}
+    assert screen.fitting(widths, room, ("labels", "seen")) == kept
+
+
+def test_a_table_in_eighty_columns(capsys, monkeypatch):
+    """Figures are never cut to dots for the sake of labels."""
+    monkeypatch.setattr(screen, "open_console", lambda: Console(width=40, force_terminal=True, no_color=True))
+    screen.print_table(("host", "cpu %", "labels"), [("web-1", "12.5", "x" * 60)], right=("cpu %",), spare=("labels",))
+    out = capsys.readouterr().out
+    assert "12.5" in out
+    assert "…" not in out
+    assert "xxx" not in out
 
 
 def test_status_says_when_nobody_writes():
