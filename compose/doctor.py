@@ -18,6 +18,7 @@ from shared.settings import SettingsError
 MEANING = ("Each finding says what it means and how to mend it. What cannot be looked at, because its URL is not known, "
            "is said so. Exit status 1 where something fails.")
 SIGNS = {"ok": "ok  ", "warn": "warn", "fail": "FAIL", "unknown": "?   "}
+_NEEDS_URL = "give the URL, or --data DIR of a drumbeat up that runs"
 COLOURS = {"ok": "32", "warn": "33", "fail": "31;1", "unknown": "36"}
 
 
@@ -62,13 +63,12 @@ def examine(own: Settings, data: Path) -> Iterator[Finding]:
     if own.api_url:
         yield from service.check(own.api_url, own.token)
     else:
-        yield unknown("api", "not looked at: no --api-url (DRUMBEAT_API_URL)", "start drumbeat up, or give the URL")
+        yield unknown("api", "not looked at: no --api-url (DRUMBEAT_API_URL)", _NEEDS_URL)
 
 
 def _database(own: Settings, told: dict[str, int]) -> Iterator[Finding]:
     if not own.database_url:
-        yield unknown("database", "not looked at: no --database-url (DRUMBEAT_DATABASE_URL)",
-                      "start drumbeat up, or give the URL")
+        yield unknown("database", "not looked at: no --database-url (DRUMBEAT_DATABASE_URL)", _NEEDS_URL)
         return
     try:
         yield from postgres.check(own.database_url, told)
@@ -78,8 +78,7 @@ def _database(own: Settings, told: dict[str, int]) -> Iterator[Finding]:
 
 def _broker(own: Settings, hosts: int | None) -> Iterator[Finding]:
     if not own.broker_url:
-        yield unknown("broker", "not looked at: no --broker-url (DRUMBEAT_BROKER_URL)",
-                      "start drumbeat up, or give the URL")
+        yield unknown("broker", "not looked at: no --broker-url (DRUMBEAT_BROKER_URL)", _NEEDS_URL)
         return
     tls = bus.Tls(own.broker_ca_file, own.broker_cert_file, own.broker_key_file)
     try:
@@ -112,6 +111,9 @@ def summary(found: Sequence[Finding]) -> str:
     """The outcome in one line. Pure."""
     failing = [finding.check for finding in found if finding.level == "fail"]
     warned = [finding.check for finding in found if finding.level == "warn"]
-    if failing:
-        return f"\nNot well: {', '.join(failing)}."
-    return f"\nWorks, but look at: {', '.join(warned)}." if warned else "\nAll is well."
+    unseen = [finding.check for finding in found if finding.level == "unknown"]
+    parts = [f"Not well: {', '.join(failing)}."] if failing else []
+    if warned and not failing:
+        parts.append(f"{'Look' if unseen else 'Works, but look'} at: {', '.join(warned)}.")
+    parts += [f"Not looked at: {', '.join(unseen)}."] if unseen else []
+    return "\n" + (" ".join(parts) or "All is well.")

@@ -22,7 +22,7 @@ def level_of(line: str) -> int:
     if found := _TEXT.match(line) or (_JSON.search(line) if line.startswith("{") else None):
         return LEVELS[found[1]]
     if found := _NATS.match(line):
-        return _NATS_LEVELS.get(found[1], 10)
+        return 10 if "drumbeat-doctor-" in line else _NATS_LEVELS.get(found[1], 10)  # it tries what is refused
     if found := _POSTGRES.match(line):
         return 50 if found[1] == "PANIC" else 10  # clients' errors are told by the clients
     return UNFORMATTED

@@ -147,9 +147,9 @@ def freshness(door: Door) -> Finding:
     if not hosts:
         return warn("samples", "none has ever come", "start drumbeat agent on a host; its log says what it lacks")
     if age > FRESH_SECONDS:
-        return fail("samples", f"the newest of {hosts} hosts came {int(age)} s ago",
+        return fail("samples", f"the newest of {hosts} host{'' if hosts == 1 else 's'} came {int(age)} s ago",
                     "look at broker and ingest above, then at the agents' logs")
-    return ok("samples", f"the newest of {hosts} hosts came {max(0, age):.0f} s ago")
+    return ok("samples", f"the newest of {hosts} host{'' if hosts == 1 else 's'} came {max(0, age):.0f} s ago")
 
 
 def refusals(door: Door) -> Finding:

@@ -120,6 +120,9 @@ def test_people_read_the_mend_below_the_finding():
     assert text == "FAIL  broker: said ?[2J\n        mend: start it"
     assert doctor.summary([Finding("broker", "fail", "x")]) == "\nNot well: broker."
     assert doctor.summary([Finding("clock", "warn", "x")]) == "\nWorks, but look at: clock."
+    unseen = [Finding("clock", "warn", "x"), Finding("broker", "unknown", "x")]
+    assert doctor.summary(unseen) == "\nLook at: clock. Not looked at: broker."
+    assert doctor.summary([Finding("clock", "ok", "x")]) == "\nAll is well."
 
 
 @pytest.mark.parametrize(("version", "is_refused", "hosts", "level"), [

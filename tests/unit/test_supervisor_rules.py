@@ -39,6 +39,8 @@ def test_a_death_is_told_in_words(status, text):
     ('{"ts": "…", "level": "error", "logger": "x"}', 40),
     ("[7931] 2026/11/21 05:53:52.168156 [INF] Initiating Shutdown...", 10),
     ("[7931] 2026/11/21 05:53:52.168156 [FTL] no disk", 50),
+    ('[7931] 2026/11/21 05:53:52.168156 [ERR] 127.0.0.1:4 - mid:5 - "web-1" - Publish Violation', 40),
+    ('[7931] 2026/11/21 05:53:52.168156 [ERR] 127.0.0.1:4 - mid:5 - "drumbeat-doctor-1f" - Subscription Violation', 10),
     ('2026-11-21 05:53:52.168 UTC [12] ERROR:  relation "x" does not exist', 10),
     ("2026-11-21 05:53:52.168 UTC [12] PANIC:  could not write to file", 50),
     ("Traceback (most recent call last):", output.UNFORMATTED),
