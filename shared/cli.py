@@ -13,7 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "agent": ("agent.command", "watch this host and publish its samples"),
     "ingest": ("aggregator.ingest.command", "turn samples into health scores and history in Postgres"),
     "api": ("aggregator.api.command", "serve REST"),
-    "scheduler": ("scheduler.command", "fire schedules"),
+    "scheduler": ("scheduler.command", "fire schedules (so far it only answers its probes)"),
     "hosts": ("aggregator.client.hosts", "list hosts with their health"),
     "status": ("aggregator.client.status", "the fleet at a glance"),
     "top": ("aggregator.client.top", "one host, live"),

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import msgspec
 
 PREFIX = "DRUMBEAT_"
+_PLACE = re.compile(r" - at `\$[^`]*`")
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -117,7 +118,8 @@ def _converted(field: Any, raw: Any, source: str) -> Any:
         return msgspec.convert(value, field.type, strict=False, dec_hook=_decoded)
     except (msgspec.ValidationError, ValueError) as error:
         shown = "" if _is_secret(field.name) else f" (got {raw!r})"
-        raise SettingsError(f"{source}: {_lowered(str(error))}{shown}; {_meaning(field.type)}") from None
+        wrong = _PLACE.sub("", _lowered(str(error)))
+        raise SettingsError(f"{source}: {wrong}{shown}; {_meaning(field.type)}") from None
 
 
 def _decoded(kind: type, value: Any) -> Any:

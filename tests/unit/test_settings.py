@@ -17,6 +17,7 @@ class Example(Struct, frozen=True, kw_only=True):
     interval: Annotated[float, Meta(ge=0.1, le=3600, description="seconds, 0.1 to 3600")] = 5.0
     labels: Annotated[dict[str, str], Meta(description="labels")] = {}
     names: Annotated[tuple[str, ...], Meta(description="names")] = ()
+    numbers: Annotated[tuple[int, ...], Meta(description="numbers")] = ()
     data: Annotated[Path | None, Meta(description="data directory")] = None
     once: Annotated[bool, Meta(description="one time")] = False
     token: Annotated[str, Meta(min_length=4, description="secret of at least 4 characters")] = "none"
@@ -65,7 +66,8 @@ def test_a_secret_may_come_from_a_file(load, tmp_path):
     (("--interval", "0"), {}, ("--interval", "0.1 to 3600")),
     (("--interval", "soon"), {}, ("--interval", "soon")),
     ((), {"DRUMBEAT_INTERVAL": "9999"}, ("DRUMBEAT_INTERVAL", "0.1 to 3600")),
-    (("--config", "/nowhere.toml"), {}, ("--config", "/nowhere.toml"))])
+    (("--config", "/nowhere.toml"), {}, ("--config", "/nowhere.toml")),
+    (("--numbers", "1,two"), {}, ("--numbers: expected `int`, got `str` (got ['1,two']); numbers",))])
 def test_what_cannot_be_is_named_with_what_is_allowed(load, argv, environ, parts):
     """The error names the setting, its source and the allowed range."""
     base = {} if not argv and not environ else {"DRUMBEAT_BROKER_URL": "x"}
