@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, text
 from aggregator.analysis import downsample
 from aggregator.analysis.downsample import Points
 from aggregator.analysis.timespan import SOURCES, Span
-from aggregator.store.reading import EPOCH_2000, read_records
+from aggregator.store.reading import EPOCH_2000, read_columns
 
 _WIDTHS = dict(SOURCES)
 _FINER = {coarse: fine for (coarse, _), (fine, _) in itertools.pairwise(SOURCES)}
@@ -111,13 +111,13 @@ class History:
         if not positions:
             return downsample.empty(len(metrics))
         arrays = _ARRAYS[source]
-        records = read_records(connection, _select(source, positions), [list(hosts), span.start, span.end],
-                               len(metrics), len(arrays))
-        values = records["v"]["x"].astype(np.float64).reshape(len(records), len(arrays), len(metrics))
+        columns, rest = _question(source, positions)
+        host, ts, count, *numbers = read_columns(connection, columns, rest, [list(hosts), span.start, span.end])
+        values = np.array(numbers, np.float64).reshape(len(arrays), len(metrics), len(host))
         order = np.argsort(hosts)
-        group = order[np.searchsorted(np.asarray(hosts)[order], records["host_id"].astype(np.int64))]
-        return Points(group.astype(np.int64), records["ts"].astype(np.int64) + EPOCH_2000,
-                      records["count"].astype(np.int64), values[:, 0], values[:, len(arrays) // 2], values[:, -1])
+        group = order[np.searchsorted(np.asarray(hosts)[order], host.astype(np.int64))]
+        return Points(group.astype(np.int64), ts.astype(np.int64) + EPOCH_2000, count.astype(np.int64),
+                      values[0].T, values[len(arrays) // 2].T, values[-1].T)
 
     def _used(self, connection: Connection, hosts: Sequence[int], source: str, span: Span) -> list[int]:
         rows = connection.execute(
@@ -129,17 +129,16 @@ class History:
         return ids
 
 
-def _select(source: str, positions: Sequence[tuple[int, Sequence[int | None]]]) -> str:
-    """SQL of one source; positions are integers from our own cache, so they stand in the text."""
+def _question(source: str, positions: Sequence[tuple[int, Sequence[int | None]]]) -> tuple[list[tuple[str, str]], str]:
+    """Columns and the rest of the SQL; positions are integers from our own cache, so they stand in the text."""
     wanted = range(len(positions[0][1]))
     rows = ", ".join(
         f"({number}, {', '.join('NULL::int' if position is None else str(position + 1) for position in row)})"
         for number, row in positions)
-    columns = ", ".join(f"coalesce(s.{array}[p.p{n}], 'NaN')" for array in _ARRAYS[source] for n in wanted)
-    count = "1" if source == "raw" else "s.count"
-    return (f"SELECT s.host_id, s.ts, {count}, {columns} "  # noqa: S608 (identifiers from constants, values are integers)
-            f"FROM {_TABLES[source]} s JOIN (VALUES {rows}) AS p (layout_id, {', '.join(f'p{n}' for n in wanted)}) "
-            "USING (layout_id) WHERE s.host_id = ANY (%s) AND s.ts >= %s AND s.ts < %s")
+    columns = [("s.host_id", ">i4"), ("s.ts", ">i8"), ("1" if source == "raw" else "s.count", ">i4")]
+    columns += [(f"coalesce(s.{array}[p.p{n}], 'NaN')", ">f4") for array in _ARRAYS[source] for n in wanted]
+    return columns, (f"FROM {_TABLES[source]} s JOIN (VALUES {rows}) AS p (layout_id, {', '.join(f'p{n}' for n in wanted)}) "
+                     "USING (layout_id) WHERE s.host_id = ANY (%s) AND s.ts >= %s AND s.ts < %s")
 
 
 def _micros(at: datetime) -> int:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, Row, text
 
 from aggregator.analysis import downsample
 from aggregator.store.history import Layouts
+from aggregator.store.reading import unpacked
 from shared.names import matcher
 
 
@@ -31,10 +32,6 @@ class Newest:
 
 FRESH = timedelta(days=1)
 """What is older than this is no news of a fleet."""
-
-_ELEMENT = np.dtype([("size", ">i4"), ("x", ">f4")])
-_ARRAY_HEADER_BYTES = 20
-"""Of a real[] as `array_send` writes it: dimensions, flags, type, length, lower bound."""
 
 _COLUMNS = "host_id, ts, received_at, layout_id, array_send(values) AS packed"
 
@@ -73,7 +70,7 @@ def _newest(rows: Sequence[Row[Any]], layouts: Layouts, patterns: tuple[str, ...
         return []
     chosen = {number: layouts.derived(number, ("chosen", *patterns), lambda keys: _chosen(keys, patterns))
               for number in {row.layout_id for row in rows}}
-    parts = [np.frombuffer(row.packed, _ELEMENT, offset=_ARRAY_HEADER_BYTES)["x"][chosen[row.layout_id][0]] for row in rows]
+    parts = [unpacked(row.packed, ">f4")[chosen[row.layout_id][0]] for row in rows]
     values = downsample.shown(np.concatenate(parts).astype(np.float64)).tolist()
     ends = np.cumsum([0, *map(len, parts)]).tolist()
     return [Newest(row.host_id, row.ts, row.received_at, row.layout_id, chosen[row.layout_id][1], values[a:b])

@@ -1,4 +1,4 @@
-"""How the API reads Postgres: an engine whose questions end in time, and rows of numbers as one numpy array."""
+"""How the API reads Postgres: an engine whose questions end in time, and columns of numbers as numpy arrays."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,8 +11,9 @@ from sqlalchemy import Connection, Engine, text
 
 from shared import database
 
-COPY_HEADER_BYTES = 19
-COPY_TRAILER_BYTES = 2
+ARRAY_HEADER_BYTES = 20
+"""Of an array of one dimension as `array_send` writes it: dimensions, flags, type, length, lower bound."""
+
 EPOCH_2000 = 946_684_800_000_000
 """Microseconds from 1970, the epoch of Python, to 2000, the epoch of Postgres."""
 
@@ -39,7 +40,7 @@ def fetch_rows(engine: Engine, sql: str, parameters: Mapping[str, Any] | None = 
 def fetch_tuples(engine: Engine, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Rows of one question as tuples, for many of them."""
     with engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(text(sql), parameters)]
+        return [tuple(row) for row in connection.execute(text(sql), parameters).all()]
 
 
 def fetch_row(engine: Engine, sql: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
@@ -48,18 +49,22 @@ def fetch_row(engine: Engine, sql: str, parameters: Mapping[str, Any] | None = N
     return rows[0] if rows else None
 
 
-def read_records(connection: Connection, select: str, parameters: Sequence[Any], metrics: int,
-                 arrays: int) -> NDArray[np.void]:
-    """Rows of `select` by binary COPY, without a Python object per number.
+def read_columns(connection: Connection, columns: Sequence[tuple[str, str]], source: str,
+                 parameters: Sequence[Any]) -> list[NDArray[Any]]:
+    """Columns of numbers, without a Python object (or a message of the protocol) a row.
 
-    `select` answers host_id (int4), ts (timestamptz), count (int4), then `metrics` times `arrays` columns of type real,
-    none of them null. The fields of the result: host_id, ts (microseconds from 2000), count, and v["x"][row, column].
+    `columns` are (SQL expression, numpy type as sent: `>i4`, `>i8` for times in microseconds from 2000, or `>f4`), none of
+    them null; `source` is the rest of the SQL from FROM on.
     """
-    kind = np.dtype([
-        ("fields", ">i2"), ("l0", ">i4"), ("host_id", ">i4"), ("l1", ">i4"), ("ts", ">i8"), ("l2", ">i4"),
-        ("count", ">i4"), ("v", [("l", ">i4"), ("x", ">f4")], (metrics * arrays,))])
     raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
-    with raw.cursor() as cursor, cursor.copy(f"COPY ({select}) TO STDOUT (FORMAT BINARY)", parameters) as copy:
-        data = b"".join(copy)
-    count = (len(data) - COPY_HEADER_BYTES - COPY_TRAILER_BYTES) // kind.itemsize
-    return np.frombuffer(data, kind, count=count, offset=COPY_HEADER_BYTES)
+    asked = ", ".join(f"array_send(array_agg({expression}))" for expression, _ in columns)
+    with raw.cursor(binary=True) as cursor:
+        cursor.execute(f"SELECT {asked} {source}", parameters)
+        row = cursor.fetchone()
+    return [unpacked(data, kind) for data, (_, kind) in zip(row or (), columns, strict=True)]
+
+
+def unpacked(array: bytes | None, kind: str) -> NDArray[Any]:
+    """Numbers of an array as `array_send` writes it; null is none."""
+    element = np.dtype([("size", ">i4"), ("x", kind)])
+    return np.empty(0, kind) if array is None else np.frombuffer(array, element, offset=ARRAY_HEADER_BYTES)["x"]
