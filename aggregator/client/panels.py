@@ -35,7 +35,7 @@ def draw(view: View, now: datetime) -> RenderableType:
     parts.append(_processes(view.processes))
     parts.append(_containers(view.containers) if view.containers["containers"] else Text.from_markup(
         f"[dim]containers: {screen.plain(view.containers['reason'] or 'none')}[/]"))
-    return Group(*parts)
+    return Group(*(_firm(part) if isinstance(part, Table) else part for part in parts))
 
 
 def bar(percent: float | None, width: int = BAR_WIDTH) -> str:
@@ -155,6 +155,13 @@ def _table(*columns: str, right: Sequence[str] = ()) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
         is_figure = name in right
-        table.add_column(name, justify="right" if is_figure else "left", no_wrap=True,
-                         min_width=9 if is_figure else min(len(name), 8))
+        table.add_column(name, justify="right" if is_figure else "left", no_wrap=True, min_width=9 if is_figure else None)
+    return table
+
+
+def _firm(table: Table) -> Table:
+    """`table`, of which a narrow terminal cuts the last column alone."""
+    for column in table.columns[:-1]:
+        cells = (Text.from_markup(str(cell)) for cell in (column.header, *column.cells))
+        column.min_width = max(column.min_width or 0, *(cell.cell_len for cell in cells))
     return table

@@ -171,6 +171,14 @@ def test_top_draws_everything_it_was_told():
         assert word in text
 
 
+def test_a_narrow_top_keeps_its_figures():
+    """Eighty columns cut the commands of processes, never a name or a figure."""
+    lines = drawn(panels.draw(VIEW, NOW), width=60).splitlines()
+    assert max(map(len, lines)) <= 60
+    assert any(line.startswith("cpu") and "12.5 %" in line for line in lines)
+    assert any("812" in line and "70.0 MiB   postgres" in line for line in lines)
+
+
 def test_what_hosts_send_does_not_steer_the_terminal():
     """Control characters and markup in a process name are shown, not obeyed."""
     text = drawn(panels.draw(VIEW, NOW))
