@@ -1,6 +1,7 @@
 """What one data directory keeps: passwords, the API token and the ports, made at the first start."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -10,6 +11,9 @@ from pathlib import Path
 import msgspec
 
 from compose.programs import free_port, is_port_free, write_private
+
+LEAST_FREE_BYTES = 128 << 20
+"""Room for a fresh Postgres and its log; below this it would die of the full disk, and less clearly."""
 
 USERS = ("ingest", "api", "scheduler", "operator", "agent", "database")
 
@@ -43,10 +47,22 @@ def open_directory(data: Path) -> Path:
         if data.stat().st_uid == os.geteuid() and ((data / "state.json").exists() or not any(data.iterdir())):
             data.chmod(mode)
         (data / "logs").mkdir(mode=0o700, exist_ok=True)
+        disk = os.statvfs(data)
     except OSError as error:
-        raise DataDirectoryError(
-            f"cannot use {error.filename or data}: {error.strerror}; choose another with --data") from None
+        raise DataDirectoryError(explained(error, data) or str(error)) from None
+    if (free := disk.f_bavail * disk.f_frsize) < LEAST_FREE_BYTES:
+        raise DataDirectoryError(f"only {free >> 20} MB are free at {data}, and drumbeat needs {LEAST_FREE_BYTES >> 20}; "
+                                 "free some space, or choose another place with --data")
     return data
+
+
+def explained(error: OSError, data: Path) -> str | None:
+    """What an error of the disk means and how to mend it; None for one that has nothing to do with files. Pure."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk of {data} is full; free some space, or choose another place with --data"
+    if error.filename is None:
+        return None
+    return f"cannot use {error.filename}: {error.strerror}; see to its owner and mode, or choose another place with --data"
 
 
 def _make(path: Path, mode: int) -> None:

@@ -1,9 +1,10 @@
 """Where the lines of a supervised program go: all into its log file, the important ones to the terminal."""
 
+import contextlib
 import re
 import sys
 import threading
-from io import BufferedWriter
+from io import FileIO
 from pathlib import Path
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
@@ -36,19 +37,21 @@ class LogFile:
         self._file = self._opened()
 
     def write(self, line: bytes) -> None:
+        """Append one line. Raises OSError; the next line is tried anew."""
         if self._file.tell() + len(line) > self._max_bytes:
+            with contextlib.suppress(FileNotFoundError):
+                self._path.replace(self._path.with_name(self._path.name + ".1"))
+            fresh = self._opened()
             self._file.close()
-            self._path.replace(self._path.with_name(self._path.name + ".1"))
-            self._file = self._opened()
+            self._file = fresh
         self._file.write(line)
-        self._file.flush()
 
     def close(self) -> None:
         self._file.close()
 
-    def _opened(self) -> BufferedWriter:
+    def _opened(self) -> FileIO:
         self._path.touch(mode=0o600)
-        return self._path.open("ab")
+        return self._path.open("ab", buffering=0)
 
 
 class Terminal:
@@ -65,5 +68,5 @@ class Terminal:
 
     def show(self, name: str, line: str) -> None:
         """Print `line` below the name of its program."""
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):  # a terminal that is gone must not hold up whoever speaks
             print(f"{name:>9} | {line}", file=sys.stderr, flush=True)

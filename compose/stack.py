@@ -14,8 +14,8 @@ from shared.topics import DEFAULT_ROOT
 SERVICES = ("ingest", "api", "scheduler", "agent")
 STOP_ORDER = ("agent", "scheduler", "api", "ingest", "broker", "postgres")
 _PRIVATE = ("DRUMBEAT_BROKER_URL", "DRUMBEAT_DATABASE_URL", "DRUMBEAT_TOKEN", "DRUMBEAT_BOOTSTRAP_TOKEN",
-            "DRUMBEAT_BROKER_URL_FILE", "DRUMBEAT_DATABASE_URL_FILE", "DRUMBEAT_TOKEN_FILE", "DRUMBEAT_PORT",
-            "DRUMBEAT_INTERVAL", "DRUMBEAT_WITHOUT")
+            "DRUMBEAT_BROKER_URL_FILE", "DRUMBEAT_DATABASE_URL_FILE", "DRUMBEAT_TOKEN_FILE",
+            "DRUMBEAT_BOOTSTRAP_TOKEN_FILE", "DRUMBEAT_PORT", "DRUMBEAT_INTERVAL", "DRUMBEAT_WITHOUT")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ class Child:
         self.started = 0.0
         self.failures = 0
         self.restart_at: float | None = None
+        self._is_unlogged = False
         self._lines: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
         self._reader: threading.Thread | None = None
 
@@ -55,9 +56,20 @@ class Child:
     def _read(self, process: subprocess.Popen[bytes]) -> None:
         for raw in process.stdout or ():
             line = raw.decode(errors="replace").rstrip()
-            self._file.write(raw)
+            self._keep(raw)
             self._lines.append(line)
             self._terminal.pass_on(self.program.name, line)
+
+    def _keep(self, raw: bytes) -> None:
+        """Into the log file; a full disk costs the lines, said once: a program whose output is not read stands still."""
+        try:
+            self._file.write(raw)
+        except OSError as error:
+            if not self._is_unlogged:
+                self._terminal.show(self.program.name, f"its log file cannot be written: {error.strerror}")
+            self._is_unlogged = True
+        else:
+            self._is_unlogged = False
 
 
 class Supervisor:

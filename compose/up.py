@@ -59,14 +59,18 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     _check(wanted)
     is_debug = wanted.log_level == "debug"
     logs.configure("debug" if is_debug else "warning", wanted.log_format)
+    data = (wanted.data or settings.default_data_directory(environ)).absolute()
     try:
-        data = credentials.open_directory((wanted.data or settings.default_data_directory(environ)).absolute())
-        with credentials.locked(data):
+        with credentials.locked(credentials.open_directory(data)):
             terminal = Terminal(LEVELS["debug" if is_debug else "error"])
             return _run(wanted, data, environ, terminal, started_at)
     except (DataDirectoryError, PostgresError, NatsError) as error:
         print(f"drumbeat up: {error}", file=sys.stderr)
-        return 1
+    except OSError as error:
+        if (text := credentials.explained(error, data)) is None:
+            raise
+        print(f"drumbeat up: {text}", file=sys.stderr)
+    return 1
 
 
 def _check(wanted: Settings) -> None:

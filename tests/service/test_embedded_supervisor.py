@@ -67,6 +67,17 @@ def test_a_child_that_will_not_stop_is_killed_after_its_grace(supervisor, data_d
     assert child.process.returncode == -signal.SIGKILL
 
 
+def test_a_full_disk_does_not_hold_up_a_child(supervisor, capfd, data_directory, eventually):
+    """Where its log file cannot be written a child is read on, so that it never stands still; that is said once."""
+    (data_directory / "talker.log").symlink_to("/dev/full")
+    child = supervisor.start(_python("talker", "for number in range(20_000): print('line', number, flush=True)"))
+    eventually(lambda: not child.is_alive, 20)
+    child.join_output()
+    assert child.process.returncode == 0
+    assert child.tail()[-1] == "line 19999"
+    assert capfd.readouterr().err.count("its log file cannot be written: No space left on device") == 1
+
+
 def test_children_die_with_a_killed_supervisor(eventually):
     """kill -9 of the parent leaves no orphan, though its child stands in a process group of its own."""
     code = (f"import sys, time; sys.path.insert(0, {str(Path.cwd())!r})\n"

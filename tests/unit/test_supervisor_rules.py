@@ -61,6 +61,26 @@ def test_log_file_is_put_aside_when_large(tmp_path):
     assert (tmp_path / "x.log").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_log_file_outlives_a_full_disk(tmp_path):
+    """What cannot be written is an error each time, not a closed file; with room again the lines go on."""
+    (tmp_path / "x.log").symlink_to("/dev/full")
+    file = output.LogFile(tmp_path / "x.log", max_bytes=25)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left"):
+            file.write(b"lost\n")
+    file.close()
+    file = output.LogFile(tmp_path / "y.log", max_bytes=15)
+    file.write(b"line 0....\n")
+    (tmp_path / "y.log.1").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        file.write(b"line 1....\n")
+    (tmp_path / "y.log.1").rmdir()
+    file.write(b"line 2....\n")
+    file.close()
+    assert (tmp_path / "y.log").read_bytes() == b"line 2....\n"
+    assert (tmp_path / "y.log.1").read_bytes() == b"line 0....\n"
+
+
 def _stack(**changes):
     return stack.Stack(**{
         "data": Path("/data"), "host": "web-1", "interval": 5.0, "api_port": 8480, "ingest_probe_port": 8481,
@@ -135,6 +155,31 @@ def test_wrong_settings_are_refused_by_name(argv, told, tmp_path):
     """One clear line names the setting and what is allowed."""
     with pytest.raises(settings.SettingsError, match=told):
         up.main([*argv, "--data", str(tmp_path)], {})
+
+
+@pytest.mark.parametrize(("error", "told"), [
+    (OSError(28, "No space left on device"), "the disk of /data is full; free some space, or choose another place with --data"),
+    (PermissionError(13, "Permission denied", "/data/up.lock"),
+     "cannot use /data/up.lock: Permission denied; see to its owner and mode, or choose another place with --data"),
+    (BrokenPipeError(32, "Broken pipe"), None)])
+def test_errors_of_the_disk_are_told_with_their_mend(error, told):
+    """A full disk and a file that is not ours are no tracebacks; what is not of the disk is not taken for it."""
+    assert credentials.explained(error, Path("/data")) == told
+
+
+def test_a_data_directory_that_cannot_be_used_is_one_line(tmp_path, capsys, monkeypatch):
+    """No directory, no lock, no room: exit 1 and one line that names the place and the setting."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "data" / "up.lock").mkdir(parents=True)
+    assert up.main(["--data", str(tmp_path / "file" / "below")], {}) == 1
+    assert up.main(["--data", str(tmp_path / "data")], {}) == 1
+    monkeypatch.setattr(credentials, "LEAST_FREE_BYTES", 1 << 62)
+    assert up.main(["--data", str(tmp_path / "other")], {}) == 1
+    below, lock, full = capsys.readouterr().err.splitlines()
+    assert f"cannot use {tmp_path}/file/below: Not a directory" in below
+    assert f"cannot use {tmp_path}/data/up.lock: Is a directory" in lock
+    assert f"MB are free at {tmp_path}/other" in full
+    assert all(line.startswith("drumbeat up: ") and "--data" in line for line in (below, lock, full))
 
 
 def test_what_to_try_next_can_be_pasted():
