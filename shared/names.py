@@ -8,6 +8,7 @@ from collections.abc import Sequence
 PARTITIONS = 64
 MAX_METRICS = 512
 MAX_NAME_BYTES = 128
+TOKEN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # noqa: S105 (a grammar, no secret)
 
 _HOST = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _METRIC = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z0-9][a-z0-9_]*)+)(?:\{([^{}]+)\})?")

@@ -6,6 +6,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,6 +23,7 @@ class Probes:
     def __init__(self, service: str, listen: str, port: int, live: Checks, ready: Checks,
                  registry: CollectorRegistry) -> None:
         answers = {"/livez": live, "/readyz": ready}
+        started = time.monotonic()
 
         class Handler(BaseHTTPRequestHandler):
             timeout = 5
@@ -34,6 +36,7 @@ class Probes:
                     parts = dict(answers[path]())
                     ok = not any(parts.values())
                     body = {"service": service, "status": "ok" if ok else "failing",
+                            "uptime_seconds": round(time.monotonic() - started, 1),
                             "parts": {name: wrong or "ok" for name, wrong in parts.items()}}
                     self._answer(200 if ok else 503, "application/json", json.dumps(body).encode())
                 else:

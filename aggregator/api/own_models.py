@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from aggregator.api.models import Model, example
+from shared.names import TOKEN_NAME
 
 
 class PartitionModel(Model):
@@ -149,7 +150,7 @@ class NewTokenModel(Model):
     """A token to make. `scopes`: read, operate or admin; each includes those before it."""
 
     model_config = example({"name": "grafana", "scopes": ["read"], "expires_at": "2027-11-21T00:00:00Z"})
-    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=TOKEN_NAME)
     scopes: list[str] = Field(default=["read"], min_length=1, max_length=3)
     expires_at: datetime | None = None
 

@@ -1,6 +1,5 @@
 """Asking the REST API: the settings that all its commands share, and errors that say what to mend."""
 
-import sys
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -82,12 +81,6 @@ def refusal(base: str, status: int, detail: str) -> str:
     if status == 503:
         return f"{base} is not ready: {detail}; {base}/readyz says what is missing"
     return f"{base} answers {status}: {detail}"
-
-
-def told(command: str, error: ApiError) -> int:
-    """Say on standard error why a command failed; its exit status."""
-    print(f"drumbeat {command}: {error}", file=sys.stderr)
-    return 1
 
 
 def _detail(answer: "httpx.Response") -> str:

@@ -39,7 +39,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except database.DatabaseUrlError as error:
         raise SettingsError(f"--database-url: {error}") from None
     except (audit.UnknownHostError, audit.NoSchemaError, *database.Unavailable) as error:
-        return _failed(error)
+        return screen.failed("audit", error)
     if own.json:
         screen.print_json(document(verdicts))
     else:
@@ -118,8 +118,3 @@ def _progress(done: int, total: int) -> None:
     if sys.stderr.isatty():
         end = "\n" if done == total else ""
         print(f"\rreading partition {min(done + 1, total)} of {total}", end=end, file=sys.stderr, flush=True)
-
-
-def _failed(error: Exception) -> int:
-    print(f"drumbeat audit: {logs.redact(str(error)).strip().splitlines()[0]}", file=sys.stderr)
-    return 1

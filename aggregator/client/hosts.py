@@ -37,7 +37,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         with api.Api(own) as connection:
             found, total = fetch_hosts(connection, own)
     except api.ApiError as error:
-        return api.told("hosts", error)
+        return screen.failed("hosts", error)
     if own.json:
         screen.print_json({"hosts": found, "total": total})
         return 0

@@ -1,6 +1,5 @@
 """`drumbeat migrate`: bring the database schema up to date, and say what was applied."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -32,8 +31,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except database.DatabaseUrlError as error:
         raise SettingsError(f"--database-url: {error}") from None
     except database.Unavailable as error:
-        print(f"drumbeat migrate: {logs.redact(str(error)).strip().splitlines()[0]}", file=sys.stderr)
-        return 1
+        return screen.failed("migrate", error)
     if own.json:
         screen.print_json({"applied": applied})
     else:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from shared import logs
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,6 +24,13 @@ def open_console() -> "Console":
     from rich.console import Console
 
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=PLAIN_WIDTH)
+
+
+def failed(command: str, error: Exception) -> int:
+    """Say on standard error, in one line without secrets, why a command failed; its exit status."""
+    lines = logs.redact(str(error)).strip().splitlines() or [type(error).__name__]
+    print(f"drumbeat {command}: {lines[0]}", file=sys.stderr)
+    return 1
 
 
 def print_json(value: Any) -> None:

@@ -22,7 +22,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         with api.Api(own) as connection:
             told = fetch_status(connection)
     except api.ApiError as error:
-        return api.told("status", error)
+        return screen.failed("status", error)
     if own.json:
         screen.print_json(told)
         return 0

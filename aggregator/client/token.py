@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from aggregator.client import screen
 from shared import database, logs, settings
+from shared.names import TOKEN_NAME
 from shared.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ tokens."""
 
 APPLICATION = "drumbeat-token"
 
-Name = Annotated[str, Meta(description="name of the token, 1 to 100 characters", min_length=1, max_length=100)]
+Name = Annotated[str, Meta(description="name of the token", min_length=1)]
+NewName = Annotated[str, Meta(description="name of the token: letters, digits, dots, underscores and hyphens, at most 100",
+                              pattern=TOKEN_NAME)]
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +47,7 @@ class Revocation(Listing, frozen=True, kw_only=True):
 class Creation(Revocation, frozen=True, kw_only=True):
     """Settings of `drumbeat token create`."""
 
+    name: NewName
     scope: Annotated[Literal["read", "operate", "admin"],
                      Meta(description="what it may do: read, operate or admin; each includes those before")] = "read"
     expires_days: Annotated[Annotated[float, Meta(gt=0, le=36_500)] | None,
@@ -68,8 +72,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except database.DatabaseUrlError as error:
         raise SettingsError(f"--database-url: {error}") from None
     except database.Unavailable as error:
-        print(f"drumbeat token: {logs.redact(str(error)).strip().splitlines()[0]}", file=sys.stderr)
-        return 1
+        return screen.failed("token", error)
 
 
 def _create(own: Creation) -> int:
@@ -80,8 +83,7 @@ def _create(own: Creation) -> int:
     try:
         plain = tokens.create(engine, own.name, [own.scope], expires_at)
     except tokens.TokenNameTakenError as error:
-        print(f"drumbeat token: {error}", file=sys.stderr)
-        return 1
+        return screen.failed("token", error)
     if own.json:
         screen.print_json({"name": own.name, "scopes": [own.scope], "expires_at": expires_at, "token": plain})
     else:

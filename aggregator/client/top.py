@@ -39,7 +39,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
             else:
                 _watch(connection, host, own)
     except api.ApiError as error:
-        return api.told("top", error)
+        return screen.failed("top", error)
     except KeyboardInterrupt:
         return 0
     return 0

@@ -61,9 +61,10 @@ def test_a_taken_name_is_refused(environ, capsys):
 
 
 @pytest.mark.parametrize("argv", [
-    ["create", "x", "--scope", "root"], ["create", "x", "--expires-days", "0"], ["create"]])
+    ["create", "x", "--scope", "root"], ["create", "a b"], ["create", "x" * 101],
+    ["create", "x", "--expires-days", "0"], ["create"]])
 def test_wrong_settings_are_refused(environ, argv):
-    """A scope or a lifetime outside what is allowed never reaches the database."""
+    """A name, a scope or a lifetime outside what is allowed never reaches the database."""
     with pytest.raises((SettingsError, SystemExit)):
         token.main(argv, environ)
 
