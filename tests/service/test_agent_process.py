@@ -115,7 +115,7 @@ def test_an_outage_of_the_broker_loses_nothing(private_broker, topic_root, start
     aggregator = Aggregator(private_broker.url, topic_root)
     with aggregator.client:
         eventually(lambda: aggregator.pump().client.is_connected)
-        start(private_broker.url, "--spool-fsync-seconds", "3600")  # a busy disk would show in the times
+        start(private_broker.url)
         eventually(lambda: aggregator.has_samples(3))
         private_broker.kill()
         time.sleep(1.0)
