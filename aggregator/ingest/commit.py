@@ -24,7 +24,7 @@ from shared.database import Connection, Refused
 
 log = logs.get("ingest")
 
-LATE_WAIT_SECONDS = 20.0
+LATE_WAIT_SECONDS = 45.0
 """How long late samples may gather before their rollups are made again."""
 
 

@@ -75,7 +75,7 @@ class Upkeep:
                 closed_to = datetime.fromtimestamp(self.committer.shard.minutes.closed_to, UTC)
                 for one in due:
                     self.committer.late_known.pop((one.host_id, int(one.hour.timestamp())), None)
-                    rollups.remake(cursor, one, closed_to)
+                rollups.remake(cursor, due, closed_to)
             self.gauges.rollups.inc(len(due))
             if len(due) < DUE_ROWS:
                 return

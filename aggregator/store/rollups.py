@@ -1,7 +1,7 @@
 """Rollups: writing closed minutes, and making hours and days again from the level below.
 
 One mechanism serves late data, hours that end, and what a crash left undone: a row in `rollup_due` names a host and an
-hour; `remake` folds what is named there anew and replaces the rows, in one transaction.
+hour; `remake` folds what is named there anew and replaces the rows, for many hosts at once, in one transaction.
 """
 
 import dataclasses
@@ -24,8 +24,9 @@ Reals = NDArray[np.float32]
 MinuteRow = tuple[int, int, int, Reals, Reals, Reals]
 """host_id, layout_id, count, min, mean, max."""
 
-_RAW_HEAD = struct.Struct(">hiiiqi")      # fields; layout_id; ts; size of the array
-_FOLD_HEAD = struct.Struct(">hiiiqiii")   # fields; layout_id; ts; count; size of the first array
+_RAW_HEAD = struct.Struct(">hiiiiiqi")     # fields; host_id; layout_id; ts; size of the array
+_FOLD_HEAD = struct.Struct(">hiiiiiqiii")  # fields; host_id; layout_id; ts; count; size of the first array
+_KEY = struct.Struct(">6xi4xi")            # host_id and layout_id of either
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,60 +109,77 @@ def fetch_due(cursor: Cursor, lease: Lease, now: float, limit: int) -> list[Due]
     return [Due(*row) for row in rows]
 
 
-def remake(cursor: Cursor, due: Due, closed_to: datetime) -> None:
-    """Make the rollups of one host's hour again, as far as its minutes are closed, and the day's if the day has ended."""
-    if due.raw_from is not None and due.raw_to is not None:
-        _remake_minutes(cursor, due.host_id, due.raw_from, min(due.raw_to, closed_to))
-    hour_end = due.hour + timedelta(hours=1)
+def remake(cursor: Cursor, dues: Sequence[Due], closed_to: datetime) -> None:
+    """Make the rollups of hosts' hours again, as far as their minutes are closed, and those of days that have ended."""
+    by_hour: dict[datetime, list[Due]] = {}
+    for due in dues:
+        by_hour.setdefault(due.hour, []).append(due)
+    for hour, group in by_hour.items():
+        _remake_hour(cursor, hour, group, closed_to)
+
+
+def _remake_hour(cursor: Cursor, hour: datetime, dues: Sequence[Due], closed_to: datetime) -> None:
+    late = [due for due in dues if due.raw_from is not None]
+    if late:
+        # One span for all: a minute folded again without need comes out the same.
+        since = min(due.raw_from for due in late if due.raw_from)
+        until = min(max(due.raw_to for due in late if due.raw_to), closed_to)
+        _remake_minutes(cursor, [due.host_id for due in late], since, until)
+    host_ids = [due.host_id for due in dues]
+    hour_end = hour + timedelta(hours=1)
     if hour_end <= closed_to:
-        _remake_level(cursor, due.host_id, "rollup_1m", "rollup_1h", due.hour, hour_end, 3600)
-    day = due.hour.astimezone(UTC).replace(hour=0)
+        _remake_level(cursor, host_ids, ("rollup_1m", "rollup_1h"), hour, hour_end, 3600)
+    day = hour.astimezone(UTC).replace(hour=0)
     if day + timedelta(days=1) <= closed_to:
-        _remake_level(cursor, due.host_id, "rollup_1h", "rollup_1d", day, day + timedelta(days=1), 86_400)
-    cursor.execute("DELETE FROM rollup_due WHERE host_id = %s AND hour = %s", [due.host_id, due.hour])
+        _remake_level(cursor, host_ids, ("rollup_1h", "rollup_1d"), day, day + timedelta(days=1), 86_400)
+    cursor.execute("DELETE FROM rollup_due WHERE hour = %s AND host_id = ANY (%s)", [hour, host_ids])
 
 
-def _remake_minutes(cursor: Cursor, host_id: int, since: datetime, until: datetime) -> None:
-    rows = binary.copy_out(cursor, """SELECT layout_id, ts, values FROM sample
-                                WHERE host_id = %s AND ts >= %s AND ts < %s""", [host_id, since, until])
-    made = []
-    for layout_id, group in _by_layout(rows).items():
-        times = np.array([binary.unix_seconds(_RAW_HEAD.unpack_from(row)[4]) for row in group])
+def _remake_minutes(cursor: Cursor, host_ids: Sequence[int], since: datetime, until: datetime) -> None:
+    rows = binary.copy_out(cursor, """SELECT host_id, layout_id, ts, values FROM sample
+                                      WHERE host_id = ANY (%s) AND ts >= %s AND ts < %s""", [list(host_ids), since, until])
+    made = {}
+    for key, group in _by_layout(rows).items():
+        times = np.array([binary.unix_seconds(_RAW_HEAD.unpack_from(row)[6]) for row in group])
         values = binary.read_real_arrays(group, _RAW_HEAD.size - 4, 1)[:, 0]
-        made.append((layout_id, fold_samples(times, values, 60)))
-    _replace(cursor, "rollup_1m", host_id, since, until, made)
+        made[key] = fold_samples(times, values, 60)
+    _replace(cursor, "rollup_1m", host_ids, since, until, made)
 
 
-def _remake_level(cursor: Cursor, host_id: int, source: str, target: str, since: datetime, until: datetime,
+def _remake_level(cursor: Cursor, host_ids: Sequence[int], tables: tuple[str, str], since: datetime, until: datetime,
                   step: int) -> None:
-    rows = binary.copy_out(cursor, f"""SELECT layout_id, ts, count, min, mean, max FROM {source}
-                                 WHERE host_id = %s AND ts >= %s AND ts < %s""", [host_id, since, until])  # noqa: S608 (fixed names)
-    made = []
-    for layout_id, group in _by_layout(rows).items():
+    source, target = tables
+    query = f"""SELECT host_id, layout_id, ts, count, min, mean, max FROM {source}
+                WHERE host_id = ANY (%s) AND ts >= %s AND ts < %s"""  # noqa: S608 (fixed names)
+    rows = binary.copy_out(cursor, query, [list(host_ids), since, until])
+    made = {}
+    for key, group in _by_layout(rows).items():
         heads = [_FOLD_HEAD.unpack_from(row) for row in group]
-        times = np.array([binary.unix_seconds(head[4]) for head in heads])
+        times = np.array([binary.unix_seconds(head[6]) for head in heads])
         arrays = binary.read_real_arrays(group, _FOLD_HEAD.size - 4, 3)
-        counts: NDArray[np.int64] = np.array([head[6] for head in heads])
-        made.append((layout_id, fold(times, counts, arrays[:, 0], arrays[:, 1], arrays[:, 2], step)))
-    _replace(cursor, target, host_id, since, until, made)
+        counts: NDArray[np.int64] = np.array([head[8] for head in heads])
+        made[key] = fold(times, counts, arrays[:, 0], arrays[:, 1], arrays[:, 2], step)
+    _replace(cursor, target, host_ids, since, until, made)
 
 
-def _replace(cursor: Cursor, table: str, host_id: int, since: datetime, until: datetime,
-             made: Sequence[tuple[int, Buckets]]) -> None:
-    cursor.execute(f"DELETE FROM {table} WHERE host_id = %s AND ts >= %s AND ts < %s", [host_id, since, until])  # noqa: S608 (fixed names)
+def _replace(cursor: Cursor, table: str, host_ids: Sequence[int], since: datetime, until: datetime,
+             made: Mapping[tuple[int, int], Buckets]) -> None:
+    cursor.execute(f"DELETE FROM {table} WHERE host_id = ANY (%s) AND ts >= %s AND ts < %s",  # noqa: S608 (fixed names)
+                   [list(host_ids), since, until])
     if not made:
         return
     with cursor.copy(f"COPY {table} (host_id, layout_id, ts, count, min, mean, max) FROM STDIN (FORMAT BINARY)") as copy:
-        copy.write(binary.HEADER)
-        for layout_id, buckets in made:
-            for i, start in enumerate(buckets.starts.tolist()):
-                copy.write(binary.rollup_row(host_id, layout_id, start, int(buckets.counts[i]),
-                                             (buckets.low[i], buckets.mean[i], buckets.high[i])))
-        copy.write(binary.TRAILER)
+        parts = [binary.HEADER]
+        for (host_id, layout_id), buckets in sorted(made.items(), key=lambda item: item[0]):
+            parts += [binary.rollup_row(host_id, layout_id, start, int(buckets.counts[i]),
+                                        (buckets.low[i], buckets.mean[i], buckets.high[i]))
+                      for i, start in enumerate(buckets.starts.tolist())]
+        copy.write(b"".join([*parts, binary.TRAILER]))
 
 
-def _by_layout(rows: Iterable[bytes]) -> dict[int, list[bytes]]:
-    groups: dict[int, list[bytes]] = {}
+def _by_layout(rows: Iterable[bytes]) -> dict[tuple[int, int], list[bytes]]:
+    """Rows by (host_id, layout_id)."""
+    groups: dict[tuple[int, int], list[bytes]] = {}
     for row in rows:
-        groups.setdefault(int.from_bytes(row[6:10], "big"), []).append(row)
+        groups.setdefault(_KEY.unpack_from(row), []).append(row)
     return groups

@@ -1,7 +1,7 @@
 """The API: p50 and p95 of the usual questions, with 1,000 hosts, a day of raw history and 30 days of rollups.
 
 Arguments: hosts=1000, full=20 (hosts with the whole of raw and minute history; all have the last minutes of raw and every
-hour), interval=5, days=30, requests=200. Rows lie as ingest writes them: by time, hosts side by side.
+hour), interval=5, days=30, requests=200, sets=4 (different sets of metrics; sets=1000 gives each host its own). Rows lie as ingest writes them: by time, hosts side by side.
 """
 
 import secrets
@@ -71,7 +71,7 @@ def write(connection, table, columns, rows, times, count=0):
     return len(rows) * len(times)
 
 
-def load(url, hosts, full, interval, days):
+def load(url, hosts, full, interval, days, sets=4):
     """Fill a migrated database; (host names, rows written)."""
     now = datetime.now(UTC).replace(microsecond=0)
     end = int(now.timestamp())
@@ -85,12 +85,12 @@ def load(url, hosts, full, interval, days):
                               random() * 100, random() * 100 FROM host""", [interval])
         keys = [metric.name for metric in (*catalogue.CORE, *catalogue.DERIVED)]
         layouts = []
-        for n in range(4):
+        for n in range(sets):
             some = sorted([*keys, *(f"custom.m{m:03d}_{n}" for m in range(METRICS))][:METRICS])
-            some = [*some[n * 7:], *some[:n * 7]]
+            some = [*some[n % 4 * 7:], *some[:n % 4 * 7]]
             layouts += [row[0] for row in connection.execute("INSERT INTO layout (digest, keys) VALUES (%s, %s) RETURNING id",
                                                              [str(n).encode(), some])]
-        of = np.array([layouts[n % 4] for n in range(hosts)])
+        of = np.array([layouts[n % sets] for n in range(hosts)])
         ids = np.array(ids)
         sample_columns = "host_id, layout_id, ts, received_at, epoch, seq, values"
         rollup_columns = "host_id, layout_id, ts, count, min, mean, max"
@@ -125,12 +125,13 @@ def timed(client, requests, paths):
 
 def main(arguments):
     """The figures."""
-    given = {"hosts": 1000, "full": 20, "interval": 5, "days": 30, "requests": 200}
+    given = {"hosts": 1000, "full": 20, "interval": 5, "days": 30, "requests": 200, "sets": 4}
     given |= {key: int(value) for key, value in arguments.items()}
     with Rig(postgres_options={"max_wal_size": "8GB"}) as rig:
         database.migrate(rig.database_url)
         begun = time.monotonic()
-        names, rows = load(rig.database_url, given["hosts"], given["full"], given["interval"], given["days"])
+        names, rows = load(rig.database_url, given["hosts"], given["full"], given["interval"], given["days"],
+                           given["sets"])
         print(f"{rows} rows loaded in {time.monotonic() - begun:.0f} s")
         token, port = f"dbt_{secrets.token_urlsafe(32)}", programs.free_port()
         begun = time.monotonic()

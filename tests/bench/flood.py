@@ -13,6 +13,7 @@ from rig import Rig, figure, wait_for
 from shared import database
 
 DUE = "SELECT count(*) FROM rollup_due"
+AUDIT = """SELECT %s - count(DISTINCT (host_id, seq)), count(*) - count(DISTINCT (host_id, seq)) FROM sample WHERE seq <= %s"""
 
 
 def main(arguments):
@@ -21,7 +22,7 @@ def main(arguments):
     broker, window = arguments.get("broker", "mosquitto"), arguments.get("window", "256")
     with Rig(broker) as rig, database.open_connection(rig.database_url, "bench") as connection:
         ingest, port = rig.ingest()
-        rig.command("simulate", "--hosts", str(hosts), "--interval", "3600", "--metrics", arguments.get("metrics", "100"),
+        rig.command("simulate", "--hosts", str(hosts), "--interval", "6", "--metrics", arguments.get("metrics", "100"),
                     "--backlog", str(backlog), "--resend-rate", "100000", "--resend-window", window, "--duration", "600",
                     "--json")
         wait_for(lambda: figure(port, "drumbeat_ingest_samples_total") > 0, 60, "a first sample")
@@ -30,8 +31,7 @@ def main(arguments):
         stored, after = time.monotonic() - begin, state(rig, ingest, port)
         wait_for(lambda: connection.execute(DUE).fetchone() == (0,), 400, "all rollups made")
         settled = state(rig, ingest, port)
-        lost, doubled = connection.execute("SELECT %s - count(DISTINCT (host_id, seq)), count(*) - count(DISTINCT (host_id, seq)) "
-                                           "FROM sample WHERE seq <= %s", [hosts * backlog, backlog]).fetchone()
+        lost, doubled = connection.execute(AUDIT, [hosts * backlog, backlog]).fetchone()
     return _report(before, after, settled, stored) | {"lost": lost, "doubled": doubled, "broker": broker, "hosts": hosts,
                                                       "backlog": backlog}
 
