@@ -1,7 +1,8 @@
 """The API: p50 and p95 of the usual questions, with 1,000 hosts, a day of raw history and 30 days of rollups.
 
 Arguments: hosts=1000, full=20 (hosts with the whole of raw and minute history; all have the last minutes of raw and every
-hour), interval=5, days=30, requests=200, sets=4 (different sets of metrics; sets=1000 gives each host its own). Rows lie as ingest writes them: by time, hosts side by side.
+hour), interval=5, days=30, requests=200, sets=4 (different sets of metrics; sets=1000 gives each host its own).
+Rows lie as ingest writes them: by time, hosts side by side.
 """
 
 import secrets
