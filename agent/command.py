@@ -1,7 +1,6 @@
 """`drumbeat agent`: settings, what was found on this host, and the loop."""
 
 import contextlib
-import functools
 import gc
 import os
 import secrets
@@ -13,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from agent.collection import Collection
 from agent.collectors import Collector, build
@@ -67,21 +66,6 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     log_format: Annotated[Literal["text", "json"], Meta(description="text or json")] = "text"
 
 
-class _Named(Struct):
-    """The settings that the collectors read, with the host's name settled."""
-
-    host: str
-    collectors: Patterns
-    mounts_include: Patterns
-    mounts_exclude: Patterns
-    devices_include: Patterns
-    devices_exclude: Patterns
-    interfaces_include: Patterns
-    interfaces_exclude: Patterns
-    process_interval: float
-    docker_socket: str
-
-
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the agent until SIGTERM or SIGINT; the exit status. Raises SettingsError."""
     options = settings.load(AgentSettings, "agent", argv, environ,
@@ -102,7 +86,9 @@ def _run(options: AgentSettings, host: str, collectors: list[Collector], brokers
          environ: Mapping[str, str]) -> int:
     log, boot_id = logs.get("agent"), read_boot_id()
     with _spool(options, boot_id, environ) as spool, contextlib.closing(Collection(collectors)) as collection:
-        inventory = functools.partial(_read_inventory, host, options.labels, collectors)
+        def inventory(now: float, states: list[wire.CollectorState]) -> wire.Inventory:
+            return read_inventory(host, options.labels, now, collectors=collectors, states=states)
+
         agent = Agent(host, options.interval, topics.Topics(options.topic_root), spool, collection, inventory,
                       boot_id=boot_id, resend_rate=options.resend_rate)
         logs.event(log, "starting", host=host, version=__version__, interval=options.interval, epoch=spool.epoch,
@@ -119,9 +105,8 @@ def _run(options: AgentSettings, host: str, collectors: list[Collector], brokers
 
 
 def _collectors(options: AgentSettings, host: str) -> list[Collector]:
-    named = {field: getattr(options, field) for field in _Named.__struct_fields__ if field != "host"}
     try:
-        return build(_Named(host=host, **named))
+        return build(structs.replace(options, host=host))
     except ValueError as error:
         raise settings.SettingsError(f"--collectors: {error}") from None
 
@@ -154,16 +139,6 @@ def _spool(options: AgentSettings, boot_id: str, environ: Mapping[str, str]) -> 
         spool = MemorySpool()
     with contextlib.closing(spool):
         yield spool
-
-
-def _read_inventory(host: str, labels: Mapping[str, str], collectors: Sequence[Collector], now: float,
-                    states: list[wire.CollectorState]) -> wire.Inventory:
-    found = read_inventory(host, labels, now, collectors=collectors, states=states)
-    missing = {state.name: state.reason for state in states if not state.up}
-    logs.event(logs.get("agent"), "this host", found=",".join(state.name for state in states if state.up),
-               missing="; ".join(f"{name}: {reason}" for name, reason in missing.items()) or "nothing",
-               system=found.os, cpus=found.cpu_count, memory_bytes=found.memory_bytes)
-    return found
 
 
 def _print_once(options: AgentSettings, host: str, collectors: list[Collector]) -> int:

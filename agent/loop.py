@@ -196,7 +196,13 @@ class Agent:
         self._inventory_at = now
         if known is None or structs.replace(fresh, ts=known.ts) != known:
             self._inventory = fresh
+            self._tell_what_is_here(fresh)
             self._publish(self._topics.up(self._host, "inventory"), wire.encode(fresh), qos=1, retain=True)
+
+    def _tell_what_is_here(self, here: wire.Inventory) -> None:
+        missing = "; ".join(f"{state.name}: {state.reason}" for state in here.collectors if not state.up)
+        logs.event(self._log, "this host", found=",".join(state.name for state in here.collectors if state.up),
+                   missing=missing or "nothing", system=here.os, cpus=here.cpu_count, memory_bytes=here.memory_bytes)
 
     def _status(self, state: str, reason: str = "") -> bytes:
         return wire.encode(wire.Status(

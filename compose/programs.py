@@ -12,6 +12,7 @@ import random
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -65,13 +66,20 @@ def _dies_with(parent: int, orphan_signal: signal.Signals) -> Callable[[], None]
     return set_death_signal
 
 
-def stop(process: subprocess.Popen[bytes], program: Program, *, hasten: bool = False) -> int:
-    """End the process; its exit status. `hasten` cuts the grace to a second."""
-    _signal(process, program.stop_signal)
-    try:
-        process.wait(min(1.0, program.grace_seconds) if hasten else program.grace_seconds)
-    except subprocess.TimeoutExpired:
-        kill(process)
+def stop(process: subprocess.Popen[bytes], program: Program, is_hasty: Callable[[], bool] = lambda: False) -> int:
+    """End the process with its signal, and with SIGKILL after its grace; its exit status.
+
+    From when `is_hasty` says so it has one second left.
+    """
+    deadline = time.monotonic() + program.grace_seconds
+    if process.poll() is None:
+        process.send_signal(program.stop_signal)
+    while process.poll() is None and time.monotonic() < deadline:
+        if is_hasty():
+            deadline = min(deadline, time.monotonic() + 1.0)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+    kill(process)
     return process.wait()
 
 
@@ -80,11 +88,6 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    if process.poll() is None:
-        process.send_signal(number)
 
 
 def free_port(taken: Collection[int] = ()) -> int:

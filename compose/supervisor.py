@@ -1,7 +1,7 @@
 """Keeps programs running: starts them, starts what died again with back-off, says so, and stops all in order."""
 
 import collections
-import contextlib
+import signal
 import subprocess
 import threading
 import time
@@ -126,14 +126,6 @@ class Supervisor:
                 self._stop(child.process, child.program, is_hasty)
 
     def _stop(self, process: subprocess.Popen[bytes], program: Program, is_hasty: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + program.grace_seconds
-        if process.poll() is None:
-            process.send_signal(program.stop_signal)
-        while process.poll() is None and time.monotonic() < deadline:
-            if is_hasty():
-                deadline = min(deadline, time.monotonic() + 1.0)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(0.1)
-        if process.poll() is None:
+        was_alive = process.poll() is None
+        if programs.stop(process, program, is_hasty) == -signal.SIGKILL and was_alive:
             logs.event(log, f"{program.name} did not stop, killed", 30)
-        programs.kill(process)
