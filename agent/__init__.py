@@ -6,8 +6,11 @@ Rooms, in the order of the data path:
 * `sampling`      counters → rates over the true elapsed time (pure)
 * `collection`    runs the collectors at a tick; one that fails or hangs never harms the others
 * `inventory`     what the host is
-* `spool`, `delivery`   samples on disk until a watermark covers them; what to send again
-* `loop`, `command`     the beat, and `drumbeat agent`
+* `spool`         samples on disk until a watermark covers them: `segments` and `segment_reader` are its files, `framing` the
+  records in them, `bookmark` what it remembers beside them, `holes` what it lacks, `recovery` how it is opened again,
+  `durability` when the disk has it; `memory_spool` where there is no disk
+* `delivery`      what to send when, and what to send again (pure)
+* `loop`, `command`     the beat (`ticks` says when), and `drumbeat agent`
 * `once`          one sample as a table for people
 * `simulate`      `drumbeat simulate`, a fleet in one process
 """

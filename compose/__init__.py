@@ -10,4 +10,7 @@
 * `programs`    one program as a process of our own
 * `startup`     what is left to do while everything starts
 * `welcome`     what people read: addresses, what was found, the first score
+
+`drumbeat doctor`: `doctor` is the command, `checks` what it looks at. The other files are for Docker Compose, systemd and
+one's own broker.
 """

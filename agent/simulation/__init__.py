@@ -5,4 +5,5 @@
 * `snapshots`    what it shows beside its numbers: processes, containers, sensors
 * `rota`         whose turn it is, where each has one every so many seconds
 * `connections`  the connections of the fleet and the loop that drives them
+* `progress`     how the fleet is doing, for people
 """

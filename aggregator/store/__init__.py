@@ -1,1 +1,26 @@
-"""TODO."""
+"""Every SQL statement of the aggregator.
+
+What ingest writes, and reads back after a takeover:
+
+* `slots`       leases on shares of the hosts, by which writes are fenced
+* `hosts`       hosts, their newest figures, state, inventory and snapshots
+* `layouts`     the ordered metric names that samples share
+* `samples`     raw history; `binary` makes and reads its rows in COPY format
+* `streams`     which seqs are stored, gaps included
+* `rejects`     what was refused, and why
+* `rollups`     minutes, hours and days
+* `partitions`  made ahead, dropped by retention
+
+What the API and the commands ask:
+
+* `reading`     an engine whose questions end in time
+* `fleet`       hosts by filter, order and cursor
+* `newest`      the newest sample of hosts
+* `history`     chosen metrics over time, raw or rolled up
+* `details`     inventory, snapshots, gaps of a host
+* `refusals`    refused messages for people
+* `statistics`  sizes, counts and lag
+* `policies`    retention and health profiles
+* `tokens`      API tokens, as digests
+* `audit`       what is stored, for the judgement of `drumbeat audit`
+"""
