@@ -31,7 +31,8 @@ MAX_BODY_BYTES = 1_000_000
 GZIP_FROM_BYTES = 2_000
 
 DESCRIPTION = """Fleet monitoring over MQTT. Times are RFC 3339, UTC. Every list and series answers as CSV or NDJSON too:
-`?format=csv` or an Accept header. Errors are problem+json (RFC 9457). Send `Authorization: Bearer dbt_…`; scopes are
+`?format=csv` or an Accept header. Errors are problem+json (RFC 9457);
+unknown query parameters are refused. Send `Authorization: Bearer dbt_…`; scopes are
 read, operate and admin."""
 
 TAGS = [
@@ -57,9 +58,10 @@ class BodyLimit:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refusal = problems.Problem(413, f"a body may have {MAX_BODY_BYTES} bytes")
         length = next((value for name, value in scope.get("headers", ()) if name == b"content-length"), b"0")
         if scope["type"] == "http" and (not length.isdigit() or int(length) > MAX_BODY_BYTES):
-            await problems.Problem(413, f"a body may have {MAX_BODY_BYTES} bytes").response()(scope, receive, send)
+            await refusal.response()(scope, receive, send)
             return
         seen = 0
 
@@ -68,10 +70,17 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > MAX_BODY_BYTES:
-                raise problems.Problem(413, f"a body may have {MAX_BODY_BYTES} bytes")
+                raise refusal
             return message
 
-        await self._app(scope, counted, send)
+        async def answered(message: Message) -> None:
+            # FastAPI takes whatever goes wrong with a body for bad JSON; what is too large is answered as that.
+            if seen <= MAX_BODY_BYTES:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                await refusal.response()(scope, receive, send)
+
+        await self._app(scope, counted, answered)
 
 
 def build(backend: Backend, *, root_path: str = "", cors_origins: Sequence[str] = ()) -> FastAPI:

@@ -64,3 +64,4 @@ def test_it_serves_and_stops_cleanly(database_url: str, stop: signal.Signals, ev
     assert "api listens" in errors
     assert TOKEN not in errors
     assert "Traceback" not in errors
+    assert "alembic" not in errors
