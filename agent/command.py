@@ -75,6 +75,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if not is_host(host):
         raise settings.SettingsError(f"--host: {host!r} is not a host name; allowed: a lower-case letter or digit, then "
                                      "lower-case letters, digits, - and _, at most 63")
+    _check_labels(host, options.labels)
     collectors = _collectors(options, host)
     if options.once:
         return _print_once(options, host, collectors)
@@ -102,6 +103,14 @@ def _run(options: AgentSettings, host: str, collectors: list[Collector], brokers
                 raise settings.SettingsError(f"--broker-ca-file, --broker-cert-file, --broker-key-file: {error}") from None
     logs.event(log, "stopped", unconfirmed=spool.pending)
     return 0
+
+
+def _check_labels(host: str, labels: dict[str, str]) -> None:
+    """Raises SettingsError for what the aggregator would refuse together with the whole inventory."""
+    try:
+        wire.decode(wire.Inventory, wire.encode(wire.Inventory(host=host, ts=0.0, labels=labels)))
+    except wire.WireError as error:
+        raise settings.SettingsError(f"--labels: {error}; allowed: at most 64, each of at most 1024 characters") from None
 
 
 def _collectors(options: AgentSettings, host: str) -> list[Collector]:

@@ -161,7 +161,8 @@ def test_a_spool_that_cannot_be_opened_is_no_reason_to_be_blind(broker, aggregat
 
 @pytest.mark.parametrize(("flags", "text"), [
     (["--interval", "0"], "--interval"), (["--host", "Web 1"], "--host"), (["--broker-url", "http://x"], "--broker-url"),
-    (["--collectors", "cpuu"], "--collectors"), (["--topic-root", "a/#"], "--topic-root"),
+    (["--collectors", "cpuu"], "--collectors"), (["--labels", ",".join(f"a{at}=b" for at in range(65))], "--labels"),
+    (["--topic-root", "a/#"], "--topic-root"),
     (["--broker-url", "mqtts://localhost:1", "--broker-ca-file", "/nowhere"], "--broker-ca-file")])
 def test_wrong_settings_are_one_line(start, flags, text):
     """A setting that cannot be is named in one line, exit status 2."""
