@@ -38,6 +38,7 @@ RENEW_SECONDS = 3.0
 CHECKPOINT_MAX_SECONDS = 12.0
 FLEET_SECONDS = 10.0
 STALL_SECONDS = 60.0
+RETRY_SECONDS = 0.5
 
 
 class Service:
@@ -82,8 +83,8 @@ class Service:
             except slots.LeaseLostError:
                 logs.event(log, "slot lost to another process", logging.WARNING)
             except database.Unavailable as error:
-                logs.event(log, "database went away", logging.WARNING, error=str(error).strip().splitlines()[-1:])
-                time.sleep(0.2)
+                logs.event(log, "database went away", logging.WARNING, error=str(error).strip().partition("\n")[0])
+                time.sleep(RETRY_SECONDS)
             finally:
                 self._close_client()
                 self.gauges.is_owner.set(0)
@@ -157,7 +158,7 @@ class _Slot:
             self._publisher.fleet(now)
             self._gauges.hosts.set(len(self._shard.hosts))
             self._gauges.failures.set(self._client.failures)
-        self._upkeep.run(now, idle=batch.messages == 0)
+        self._upkeep.run(now)
 
     def finish(self) -> None:
         """Commit what has been read and say so."""

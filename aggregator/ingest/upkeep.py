@@ -36,7 +36,7 @@ class Upkeep:
     profile_at: float = 0.0
     due_at: float = 0.0
 
-    def run(self, now: float, *, idle: bool) -> None:
+    def run(self, now: float) -> None:
         """Do what is due at `now` (Unix s). Raises LeaseLostError and database.Unavailable."""
         if now - self.rooms_at >= ROOMS_EVERY:
             self.rooms_at = now
@@ -44,9 +44,8 @@ class Upkeep:
         if now - self.profile_at >= PROFILE_EVERY:
             self.profile_at = now
             self._profile()
-        if now - self.due_at >= DUE_EVERY or idle:
-            self.due_at = now
-            self._remake(now)
+        if now - self.due_at >= DUE_EVERY:
+            self.due_at = now if self._remake(now) else 0.0
 
     def _rooms(self, now: float) -> None:
         """Partitions ahead and retention. A lock that somebody holds for long puts them off to the next time."""
@@ -67,7 +66,8 @@ class Upkeep:
     def _profile(self) -> None:
         self.committer.shard.profile = read_profile(self.connection)
 
-    def _remake(self, now: float) -> None:
+    def _remake(self, now: float) -> bool:
+        """Make rollups that are due, for a while; whether that was all."""
         deadline = time.perf_counter() + DUE_SECONDS
         while time.perf_counter() < deadline:
             with slots.fenced(self.connection, self.lease) as cursor:
@@ -78,7 +78,8 @@ class Upkeep:
                 rollups.remake(cursor, due, closed_to)
             self.gauges.rollups.inc(len(due))
             if len(due) < DUE_ROWS:
-                return
+                return True
+        return False
 
 
 def make_rooms(connection: Connection, now: datetime) -> dict[str, int]:

@@ -307,6 +307,25 @@ def test_standby_takes_over_and_the_former_owner_writes_nothing(ingest, agent, r
     assert rows("SELECT seq FROM sample ORDER BY 1") == [(1,), (2,)]
 
 
+def test_a_broken_database_connection_loses_nothing(ingest, agent, rows, database_url):
+    """When the database breaks off, ingest starts over from the tables; what was confirmed is there, the rest comes again."""
+    ingest()
+    agent.sample()
+    agent.await_watermark(1)
+    with database.open_connection(database_url, "test") as connection:
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'drumbeat-ingest-%'")
+    for seq in (1, 2, 3):
+        agent.sample(seq=seq)
+
+    def send_again():
+        agent.sample(seq=2)
+        agent.sample(seq=3)
+        return 3 in agent.watermarks
+
+    agent.poll(send_again, 20)
+    assert rows("SELECT seq FROM sample ORDER BY 1") == [(1,), (2,), (3,)]
+
+
 def test_a_killed_owner_is_replaced_at_once(ingest, agent, rows, database_url):
     """An owner whose connection is gone loses its slot before the lease expires."""
     first = ingest()
