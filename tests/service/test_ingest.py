@@ -313,7 +313,8 @@ def test_a_broken_database_connection_loses_nothing(ingest, agent, rows, databas
     agent.sample()
     agent.await_watermark(1)
     with database.open_connection(database_url, "test") as connection:
-        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'drumbeat-ingest-%'")
+        connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                           "WHERE application_name LIKE 'drumbeat-ingest-%'")
     for seq in (1, 2, 3):
         agent.sample(seq=seq)
 
