@@ -9,6 +9,7 @@
 * `parameters`   query parameters that several routes share
 * `known_parameters`  refuses those that a route does not have
 * `models`      answers about hosts as OpenAPI shows them
+* `figure_models`  answers of figures: history, series, health
 * `own_models`  answers about drumbeat itself as OpenAPI shows them
 * `documentation`  /docs: the OpenAPI document as a page
 * `routes`       the routes, one module a subject

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from aggregator.api import formats, models, parameters
+from aggregator.api import figure_models, formats, parameters
 from aggregator.api.backend import Ready
 from aggregator.api.formats import Wanted
 from aggregator.api.parameters import ChosenHosts, Metrics
@@ -15,7 +15,7 @@ from aggregator.store import fleet, newest
 router = APIRouter(prefix="/api/v1", tags=["fleet"])
 
 
-@router.get("/fleet/latest", response_model=models.FleetLatestModel)
+@router.get("/fleet/latest", response_model=figure_models.FleetLatestModel)
 def read_fleet_latest(backend: Ready, _: Reader, wanted: Wanted, chosen: ChosenHosts,
                       metric: Metrics = []) -> Response:  # noqa: B006 (FastAPI copies it)
     """Chosen metrics of the newest sample of every host heard of within a day; without `metric`: the main ones."""

@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, Query, Response
 
 from aggregator.analysis import health, liveness
-from aggregator.api import formats, models
+from aggregator.api import figure_models, formats
 from aggregator.api.backend import Backend, Ready
 from aggregator.api.formats import Wanted
 from aggregator.api.parameters import ChosenHosts, HostName, Limit, Word, existing
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/api/v1", tags=["health"])
 STATUSES = ("healthy", "degraded", "warning", "critical", "unknown")
 
 
-@router.get("/hosts/{host}/health", response_model=models.HealthModel)
+@router.get("/hosts/{host}/health", response_model=figure_models.HealthModel)
 def read_health(backend: Ready, _: Reader, host: HostName) -> Response:
     """Score, status and components of the newest sample, with a reason for every lost point and what to do about it.
 
@@ -41,7 +41,7 @@ def read_health(backend: Ready, _: Reader, host: HostName) -> Response:
     return formats.json_answer(document | {"ts": sample.ts})
 
 
-@router.get("/fleet/health", response_model=models.FleetHealthModel)
+@router.get("/fleet/health", response_model=figure_models.FleetHealthModel)
 def read_fleet_health(
         backend: Ready, _: Reader, chosen: ChosenHosts,
         worst: Annotated[int, Query(ge=0, le=100, description="how many of the worst hosts")] = 10,
@@ -54,7 +54,7 @@ def read_fleet_health(
         | {"groups": [{"group": name} | _summary(members) for name, members in groups.items()]})
 
 
-@router.get("/recommendations", response_model=models.RecommendationsModel)
+@router.get("/recommendations", response_model=figure_models.RecommendationsModel)
 def list_recommendations(backend: Ready, _: Reader, wanted: Wanted, chosen: ChosenHosts,
                          limit: Limit = 100) -> Response:
     """What to do, for the hosts with the lowest scores first; hosts for which nothing needs doing are left out."""

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from aggregator.analysis import downsample, health
 from aggregator.analysis.downsample import Floats, Integers, Points
 from aggregator.analysis.timespan import Plan, Span
-from aggregator.api import formats, models, parameters
+from aggregator.api import figure_models, formats, parameters
 from aggregator.api.backend import Backend, Ready
 from aggregator.api.formats import Wanted
 from aggregator.api.parameters import Asked, AskedSpan, ChosenHosts, HostName, Metrics, Rate, Word, existing
@@ -29,7 +29,7 @@ DEFAULT_METRICS = ("health.score", "cpu.percent", "memory.percent", "disk.percen
 Aggregate = Literal["mean", "min", "max", "sum", "count"]
 
 
-@router.get("/hosts/{host}/metrics", response_model=models.HistoryModel)
+@router.get("/hosts/{host}/metrics", response_model=figure_models.HistoryModel)
 def read_metrics(backend: Ready, _: Reader, wanted: Wanted, host: HostName, asked: Asked,
                  metric: Metrics = [], rate: Rate = False) -> Response:  # noqa: B006 (FastAPI copies it)
     """History of chosen metrics. Every point carries min, mean and max, so that no spike is lost however few there are.
@@ -39,13 +39,13 @@ def read_metrics(backend: Ready, _: Reader, wanted: Wanted, host: HostName, aske
     return _history(backend, wanted, host, asked, metric or DEFAULT_METRICS, rate=rate)
 
 
-@router.get("/hosts/{host}/health/history", response_model=models.HistoryModel)
+@router.get("/hosts/{host}/health/history", response_model=figure_models.HistoryModel)
 def read_health_history(backend: Ready, _: Reader, wanted: Wanted, host: HostName, asked: Asked) -> Response:
     """Health score and its components over time, as the metrics `health.score`, `health.cpu` and so on."""
     return _history(backend, wanted, host, asked, health.OUTPUTS)
 
 
-@router.get("/series", response_model=models.SeriesModel)
+@router.get("/series", response_model=figure_models.SeriesModel)
 def read_series(
         backend: Ready, _: Reader, wanted: Wanted, chosen: ChosenHosts, asked: Asked,
         metric: Annotated[Word, Query(description="one metric", examples=["cpu.percent"])],
