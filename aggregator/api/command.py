@@ -14,6 +14,8 @@ from shared.settings import SettingsError, load
 
 log = logs.get("api")
 
+BACKLOG = 2048
+
 
 class ApiSettings(Struct, frozen=True, kw_only=True):
     """Settings of `drumbeat api`."""
@@ -69,6 +71,7 @@ def open_socket(listen: str, port: int) -> socket.socket:
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         opened.bind((listen, port))
+        opened.listen(BACKLOG)  # now, not when the application is up: who asks meanwhile waits and is not refused
     except OSError:
         opened.close()
         raise
@@ -86,7 +89,7 @@ def _serve(settings: ApiSettings, listening: socket.socket) -> None:
     logs.event(log, "api listens", address=f"{settings.listen}:{listening.getsockname()[1]}")
     server = uvicorn.Server(uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30, proxy_headers=False,
-        timeout_graceful_shutdown=5, lifespan="on"))
+        timeout_graceful_shutdown=5, lifespan="on", backlog=BACKLOG))
 
     def stop(_: int, __: object) -> None:
         server.should_exit = True
