@@ -78,6 +78,7 @@ def empty(connection: Connection) -> None:
 def running(backend: Backend, **more: Any) -> Iterator[httpx.Client]:
     """A client of an API that has begun to serve, ready or not."""
     listening = command.open_socket("127.0.0.1", 0)
+    listening.listen()
     app = application.build(backend, **more)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

@@ -71,7 +71,6 @@ def open_socket(listen: str, port: int) -> socket.socket:
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         opened.bind((listen, port))
-        opened.listen(BACKLOG)  # now, not when the application is up: who asks meanwhile waits and is not refused
     except OSError:
         opened.close()
         raise
@@ -97,4 +96,5 @@ def _serve(settings: ApiSettings, listening: socket.socket) -> None:
     # uvicorn puts its own handlers in place while it serves, and raises the signal once more when it has stopped.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    listening.listen(BACKLOG)  # before the application is up: who asks meanwhile waits a moment and is not refused
     server.run(sockets=[listening])
