@@ -24,6 +24,8 @@ from shared.database import Connection, Refused
 
 log = logs.get("ingest")
 
+MINUTE_GRACE_SECONDS = 15.0
+"""How long after its end a minute stays open: for beats, clocks that are behind, and a short resend."""
 LATE_WAIT_SECONDS = 45.0
 """How long late samples may gather before their rollups are made again."""
 
@@ -64,7 +66,7 @@ class Committer:
 
         Raises LeaseLostError when the slot is another's, and database.Unavailable.
         """
-        closing = self.shard.minutes.ready(now, grace=5.0)
+        closing = self.shard.minutes.due(now, MINUTE_GRACE_SECONDS)
         pieces = self._pieces(batch, checkpoint, now)
         refused = 0
         try:
@@ -72,13 +74,13 @@ class Committer:
         except Refused as error:
             logs.event(log, "database refused a batch, taking it apart", logging.WARNING, error=_first_line(error))
             refused = self._apart(closing, frame, pieces, now)
-        if closing:
-            self.shard.minutes.close(closing[-1] + 60)
+        self.shard.minutes.close(closing)
+        self.shard.active_hosts = {hour: ids for hour, ids in self.shard.active_hosts.items() if hour + 3600 > closing}
         if frame is not None:
             self.shard.minutes.fold(frame_rows(frame))
         return refused
 
-    def _apart(self, closing: Sequence[int], frame: Frame | None, pieces: Sequence["Piece"], now: float) -> int:
+    def _apart(self, closing: int, frame: Frame | None, pieces: Sequence["Piece"], now: float) -> int:
         """Each piece in a transaction of its own, the frame bisected."""
         self._transaction(self._minutes(closing, now))
         refused = [] if frame is None else self._bisect(frame, np.arange(len(frame)), closing, now)
@@ -91,7 +93,7 @@ class Committer:
                 logs.event(log, "database refused a piece", logging.ERROR, error=_first_line(error))
         return len(refused)
 
-    def _bisect(self, frame: Frame, chosen: "np.ndarray[Any, np.dtype[np.int64]]", closing: Sequence[int],
+    def _bisect(self, frame: Frame, chosen: "np.ndarray[Any, np.dtype[np.int64]]", closing: int,
                 now: float) -> list[tuple[int, str]]:
         try:
             self._transaction(self._samples(frame.part(chosen), closing, now))
@@ -110,32 +112,33 @@ class Committer:
             for piece in pieces:
                 piece(cursor)
 
-    def _minutes(self, closing: Sequence[int], now: float) -> list["Piece"]:
-        if not closing:
+    def _minutes(self, closing: int, now: float) -> list["Piece"]:
+        """Write the minutes before `closing`, and mark the hours that end with them."""
+        minutes, shard = self.shard.minutes, self.shard
+        if closing == minutes.closed_to:
             return []
-        minutes = self.shard.minutes
         pieces: list[Piece] = []
-        for start in closing:
+        for start in minutes.before(closing):
             pieces.append(lambda cursor, start=start: rollups.write_minute(  # type: ignore[misc]
                 cursor, start, (_minute_row(row) for row in minutes.rows(start))))
-            self.shard.active_hosts |= minutes.host_ids(start)
-        closed_to = closing[-1] + 60
-        pieces.append(lambda cursor: rollups.write_closed_to(cursor, self.lease, closed_to))
-        hour = closed_to - closed_to % 3600
-        if any(start // 3600 < hour // 3600 for start in closing):
-            ended = hour - 3600
-            active = sorted(self.shard.active_hosts)
-            if hour % 86_400 == 0:
-                active = [host.id for host in self.shard.hosts if host.id]
-            pieces.append(lambda cursor: rollups.write_hours_due(cursor, active, [ended], now))
-            self.shard.active_hosts = set()
+            shard.active_hosts.setdefault(start - start % 3600, set()).update(minutes.host_ids(start))
+        pieces.append(lambda cursor: rollups.write_closed_to(cursor, self.lease, closing))
+        for hour in rollups.hours_between(minutes.closed_to, closing):
+            active = self._active(hour)
+            pieces.append(lambda cursor, hour=hour, active=active: rollups.write_hour_due(  # type: ignore[misc]
+                cursor, active, hour, now))
         return pieces
 
-    def _samples(self, frame: Frame | None, closing: Sequence[int], now: float) -> list["Piece"]:
+    def _active(self, hour: int) -> list[int]:
+        """Hosts whose hour is to be rolled up; at the end of a day all of them, since the day's row is made with its hours'."""
+        if (hour + 3600) % 86_400 == 0:
+            return [host.id for host in self.shard.hosts if host.id]
+        return sorted(self.shard.active_hosts.get(hour, ()))
+
+    def _samples(self, frame: Frame | None, closing: int, now: float) -> list["Piece"]:
         if frame is None or not len(frame):
             return []
-        closed_to = closing[-1] + 60 if closing else self.shard.minutes.closed_to
-        fresh = {key: span for key, span in late(frame, closed_to).items()
+        fresh = {key: span for key, span in late(frame, closing).items()
                  if not _covers(self.late_known.get(key), span)}
         pieces: list[Piece] = [lambda cursor: _write_samples(cursor, frame)]
         if fresh:

@@ -273,6 +273,8 @@ def load(connection: database.Connection, lease: slots.Lease, now: float) -> Sha
         shard.restore(by_id[stored.host_id], stored.epoch, stored.contiguous, list(stored.ahead))
     for host_id, epoch, from_seq, to_seq in streams.fetch_since_checkpoint(connection, lease):
         shard.restore_range(by_id[host_id], epoch, from_seq, to_seq)
+    hour = int(now // 3600) * 3600
+    shard.active_hosts[hour] = {host.id for host in shard.hosts if shard.hosts.newest_ts[host.row] >= hour}
     closed_to = datetime.fromtimestamp(max(shard.minutes.closed_to, lease.rolled_up_to.timestamp()), UTC)
     shard.minutes.closed_to = int(closed_to.timestamp())
     with slots.fenced(connection, lease) as cursor:

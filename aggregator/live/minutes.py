@@ -154,9 +154,13 @@ class OpenMinutes:
                 self._open[start] = Minute()
             self._open[start].fold(rows, chosen)
 
-    def ready(self, now: float, grace: float) -> list[int]:
-        """Starts of open minutes that ended at least `grace` seconds before `now`."""
-        return sorted(start for start in self._open if start + MINUTE + grace <= now)
+    def due(self, now: float, grace: float) -> int:
+        """Up to where minutes can be closed: those that ended `grace` seconds before `now`; never back."""
+        return max(self.closed_to, int((now - grace) // MINUTE) * MINUTE)
+
+    def before(self, up_to: int) -> list[int]:
+        """Starts of the open minutes before `up_to`."""
+        return sorted(start for start in self._open if start < up_to)
 
     def rows(self, start: int) -> Iterator[MinuteRow]:
         """The finished rows of one open minute."""

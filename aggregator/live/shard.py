@@ -12,7 +12,11 @@ from shared import wire
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Shard:
-    """Hosts, layouts and open minutes of a slot. `oldest_ts`: raw history before it is refused (retention)."""
+    """Hosts, layouts and open minutes of a slot.
+
+    `oldest_ts`: raw history before it is refused (retention). `active_hosts`: by hour (Unix s) that has not
+    ended, the ids of the hosts that reported in it.
+    """
 
     hosts: Hosts
     layouts: Layouts
@@ -21,7 +25,7 @@ class Shard:
     figures: Columns
     profile: health.Profile = health.DEFAULT_PROFILE
     oldest_ts: float = 0.0
-    active_hosts: set[int] = dataclasses.field(default_factory=set)
+    active_hosts: dict[int, set[int]] = dataclasses.field(default_factory=dict)
 
     def stream(self, host_name: str, epoch: str, now: float) -> Stream:
         """The stream of (host, epoch), made when new. Raises WireError for a malformed epoch and for too many new ones."""

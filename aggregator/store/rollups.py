@@ -65,12 +65,11 @@ def write_due(cursor: Cursor, late: Mapping[tuple[int, int], Span], due_at: floa
          [late[key][1] for key in keys]])
 
 
-def write_hours_due(cursor: Cursor, host_ids: Sequence[int], hours: Sequence[int], due_at: float) -> None:
-    """Note hours (Unix s) that have ended, spread over five minutes so that they do not all come at once."""
+def write_hour_due(cursor: Cursor, host_ids: Sequence[int], hour: int, due_at: float) -> None:
+    """Note that an hour (Unix s) has ended, spread over five minutes so that not all hosts come at once."""
     cursor.execute(
-        """INSERT INTO rollup_due (host_id, hour, due_at)
-           SELECT h, to_timestamp(o), to_timestamp(%s + h %% 300) FROM unnest(%s::int[]) AS n (h),
-             unnest(%s::float8[]) AS m (o) ON CONFLICT DO NOTHING""", [due_at, list(host_ids), list(hours)])
+        """INSERT INTO rollup_due (host_id, hour, due_at) SELECT h, to_timestamp(%s), to_timestamp(%s + h %% 300)
+           FROM unnest(%s::int[]) AS n (h) ON CONFLICT DO NOTHING""", [hour, due_at, binary.array_text(host_ids)])
 
 
 def write_due_since(cursor: Cursor, lease: Lease, closed_to: int, now: float) -> None:

@@ -290,6 +290,22 @@ def test_rollups_equal_a_recompute_from_raw(ingest, agent, rows, clock):
         _same(rows(RECOMPUTED, unit, closed_to // span * span), stored)
 
 
+def test_an_hour_is_rolled_up_for_hosts_that_fell_silent_in_it(ingest, agent, rows, clock):
+    """A host that spoke before a restart of ingest and then no more still gets its hour."""
+    clock.ahead = (time.time() // 3600 + 1) * 3600 - 600 - time.time()  # ten minutes before the hour ends
+    service = ingest()
+    agent.sample(ts=clock())
+    agent.await_watermark(1)
+    clock.ahead += 120
+    agent.poll(lambda: rows("SELECT count(*) FROM rollup_1m") == [(1,)])
+    service.stop()
+    ingest()
+    clock.ahead += 900
+    agent.poll(lambda: rows("SELECT hour FROM rollup_due"))
+    clock.ahead += 400
+    agent.poll(lambda: ("web-1", 1) in rows("SELECT host, count FROM samples_1h"), 5)
+
+
 def test_standby_takes_over_and_the_former_owner_writes_nothing(ingest, agent, rows, database_url):
     """A lease that another process took ends the former owner's writes; the standby continues without loss."""
     first = ingest()

@@ -62,7 +62,7 @@ def test_open_minutes_equal_a_plain_fold(samples, cut):
             key = made.hosts[i].id, made.layouts[i].id, int(made.times[i]) // 60 * 60
             expected.setdefault(key, []).append(list(made.told(i)[2].values()))
     found = {(row.host_id, row.layout_id, start): row
-             for start in shard.minutes.ready(1e9, 0) for row in shard.minutes.rows(start)}
+             for start in shard.minutes.before(10**9) for row in shard.minutes.rows(start)}
     assert set(found) == set(expected)
     for key, rows in expected.items():
         row = found[key]
@@ -79,7 +79,7 @@ def test_what_comes_after_its_minute_is_late():
                              (1, 3790, {"cpu.percent": 1.0})])
     assert late(made, shard.minutes.closed_to) == {(1, 0): (3480, 3540), (1, 3600): (3600, 3720)}
     shard.minutes.fold(frame_rows(made))
-    assert shard.minutes.ready(1e9, 0) == [3780]
+    assert shard.minutes.before(10**9) == [3780]
 
 
 @pytest.mark.parametrize("value", [100.5, -0.1, 1e300, -1e300, 3.5e38])
