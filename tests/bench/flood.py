@@ -24,7 +24,7 @@ def main(arguments):
         ingest, port = rig.ingest()
         rig.command("simulate", "--hosts", str(hosts), "--interval", "6", "--metrics", arguments.get("metrics", "100"),
                     "--backlog", str(backlog), "--resend-rate", "100000", "--resend-window", window, "--duration", "600",
-                    "--json")
+                    "--process-interval", "0", "--json")
         wait_for(lambda: figure(port, "drumbeat_ingest_samples_total") > 0, 60, "a first sample")
         begin, before = time.monotonic(), state(rig, ingest, port)
         wait_for(lambda: figure(port, "drumbeat_ingest_samples_total") >= hosts * backlog, 400, "the whole backlog stored")

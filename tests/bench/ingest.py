@@ -1,6 +1,7 @@
 """Points per CPU second of broker + ingest + Postgres together, and publish-to-commit latency.
 
-Arguments: hosts=2500 interval=5 metrics=100 seconds=60 warmup=20 broker=mosquitto|nats. The generator (`drumbeat simulate`)
+Arguments: hosts=2500 interval=5 metrics=100 seconds=60 warmup=60 broker=mosquitto|nats processes=0 (seconds between the process
+lists of a host; 0: samples alone). The generator (`drumbeat simulate`)
 is not counted. Latency is exact: Postgres keeps the commit time of every row (track_commit_timestamp), and a simulated
 sample's ts is the moment it was handed to the socket.
 """
@@ -20,11 +21,12 @@ def main(arguments):
     """Run it; the figures."""
     hosts, interval = int(arguments.get("hosts", 2500)), float(arguments.get("interval", 5))
     metrics, seconds = int(arguments.get("metrics", 100)), float(arguments.get("seconds", 60))
-    warmup, broker = float(arguments.get("warmup", 20)), arguments.get("broker", "mosquitto")
+    warmup, broker = float(arguments.get("warmup", 60)), arguments.get("broker", "mosquitto")
     with Rig(broker, {"track_commit_timestamp": "on"}) as rig:
         ingest, port = rig.ingest()
         fleet = rig.command("simulate", "--hosts", str(hosts), "--interval", str(interval), "--metrics", str(metrics),
-                            "--duration", str(warmup + seconds + 30), "--json")
+                            "--duration", str(warmup + seconds + 30), "--json",
+                            "--process-interval", arguments.get("processes", "0"))
         wait_for(lambda: figure(port, "drumbeat_ingest_samples_total") >= hosts, 60, "a sample of every host")
         time.sleep(warmup)
         begin, before = time.time(), state(rig, ingest, port)
