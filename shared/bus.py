@@ -1,4 +1,4 @@
-"""The one door to MQTT: broker addresses and a client without threads, driven by its owner's loop.
+"""The one door to MQTT: a client without threads, driven by its owner's loop.
 
 `Client.poll(timeout)` does all the work: it connects (a list of brokers in turn, full jitter between attempts; the TCP
 and TLS handshake alone run in a helper thread, so that a dead address never holds up the caller), reads the socket in
@@ -6,83 +6,30 @@ slices, hands every message to `on_message`, writes and keeps the session alive.
 
 An exception in a callback is logged and counted in `Client.failures`; it never leaves a deaf client that looks alive.
 
-paho speaks the protocol. Its way of reading costs four system calls and 20 µs a message, so `_SlicedSocket` reads whole
-slices, and plain QoS 0 publications, which are nearly everything a subscriber gets, are taken from the slice directly.
+paho speaks the protocol, on a socket that is read in slices (`shared.slices`); `shared.brokers` reads addresses.
 """
 
 import dataclasses
 import random
 import select
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from shared import logs
+from shared.brokers import Broker, BusError, Tls, read_brokers, read_tls
+from shared.slices import OnMessage, SlicedSocket, publish_packet
+
+__all__ = ["MAX_PACKET_BYTES", "Broker", "BusError", "Client", "OnMessage", "Tls", "Will", "read_brokers", "read_tls"]
 
 log = logs.get("bus")
 
 MAX_PACKET_BYTES = 1_048_576
-_SLICE_BYTES = 262_144
-_PUBLISH_QOS0, _RETAIN_BIT = 0x30, 0x01
-
-OnMessage = Callable[[bytes, bytes, bool], None]
-
-
-class BusError(Exception):
-    """The broker cannot be used as asked; the message says why and what to change."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Broker:
-    """One broker's address and credentials."""
-
-    host: str
-    port: int
-    tls: bool = False
-    username: str | None = None
-    password: str | None = dataclasses.field(default=None, repr=False)
-
-    def __str__(self) -> str:
-        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Tls:
-    """Files for TLS: the CA that signed the broker (None: the system's), our own certificate and key for mTLS."""
-
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
-
-    def context(self) -> ssl.SSLContext:
-        """Raises BusError naming the file that cannot be used."""
-        try:
-            context = ssl.create_default_context(cafile=None if self.ca_file is None else str(self.ca_file))
-            if self.cert_file is not None:
-                context.load_cert_chain(self.cert_file, self.key_file)
-        except (OSError, ssl.SSLError) as error:
-            named = ", ".join(str(file) for file in (self.ca_file, self.cert_file, self.key_file) if file)
-            raise BusError(f"TLS files ({named}): {error}") from None
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
-
-
-def read_tls(ca_file: str = "", cert_file: str = "", key_file: str = "") -> Tls:
-    """TLS files from settings, where empty text means none. Raises BusError for a file that is not there."""
-    paths = [Path(name).expanduser() if name else None for name in (ca_file, cert_file, key_file)]
-    for path in paths:
-        if path is not None and not path.is_file():
-            raise BusError(f"TLS file {path} does not exist")
-    return Tls(*paths)
-
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Will:
@@ -92,153 +39,13 @@ class Will:
     payload: bytes
 
 
-def read_brokers(urls: str) -> tuple[Broker, ...]:
-    """Brokers of a comma-separated list of `mqtt://user:password@host:1883` or `mqtts://…:8883`. Raises BusError."""
-    brokers = tuple(_read_broker(url.strip()) for url in urls.split(",") if url.strip())
-    if not brokers:
-        raise BusError("no broker URL; give one such as mqtt://user:password@host:1883")
-    return brokers
-
-
-def _read_broker(url: str) -> Broker:
-    parts = urlsplit(url)
-    allowed = "mqtt://user:password@host:1883 or mqtts://user:password@host:8883"
-    if parts.scheme not in ("mqtt", "mqtts"):
-        raise BusError(f"broker URL has scheme {parts.scheme!r}; allowed: {allowed}")
-    try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise BusError(f"broker URL has no usable port; allowed: {allowed}") from None
-    if not host or parts.path not in ("", "/") or parts.query:
-        raise BusError(f"broker URL must be a host and a port alone; allowed: {allowed}")
-    tls = parts.scheme == "mqtts"
-    name, word = parts.username, parts.password
-    return Broker(host, port or (8883 if tls else 1883), tls,
-                  None if name is None else unquote(name), None if word is None else unquote(word))
-
-
-class _SlicedSocket:
-    """A socket read in slices: `recv` serves from a buffer, `take_publishes` takes whole QoS 0 publications out of it."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._buffer = bytearray()
-        self._start = 0
-        self._unsent = bytearray()
-
-    def fill(self) -> bool:
-        """Read once what the kernel holds. False where there was nothing. Raises OSError when the peer has gone."""
-        try:
-            data = self._sock.recv(_SLICE_BYTES)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return False
-        if not data:
-            raise ConnectionResetError("closed by the broker")
-        if self._start:
-            del self._buffer[:self._start]
-            self._start = 0
-        self._buffer += data
-        return True
-
-    def has_packet(self) -> bool:
-        """Whether a whole packet is buffered."""
-        return self._packet() is not None
-
-    def take_publishes(self, on_message: OnMessage) -> int:
-        """Hand the QoS 0 publications at the head of the buffer to `on_message`, up to the first other packet."""
-        taken = 0
-        buffer = self._buffer
-        while (packet := self._packet()) is not None:
-            body, end = packet
-            head = buffer[self._start]
-            if head & ~_RETAIN_BIT != _PUBLISH_QOS0:
-                break
-            split = body + 2 + (buffer[body] << 8 | buffer[body + 1])
-            topic, payload = bytes(buffer[body + 2:split]), bytes(buffer[split:end])
-            self._start = end
-            taken += 1
-            on_message(topic, payload, bool(head & _RETAIN_BIT))
-        return taken
-
-    def _packet(self) -> tuple[int, int] | None:
-        """(first byte after the header, end) of the packet at the head of the buffer; None while it is incomplete."""
-        buffer, at, size = self._buffer, self._start + 1, len(self._buffer)
-        length = shift = 0
-        while at < size:
-            byte = buffer[at]
-            at += 1
-            length |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return (at, at + length) if at + length <= size else None
-            shift += 7
-            if shift > 21:
-                raise ConnectionResetError("malformed packet length")
-        return None
-
-    def recv(self, size: int) -> bytes:
-        if self._start >= len(self._buffer) and not self.fill():
-            raise BlockingIOError
-        data = bytes(self._buffer[self._start:self._start + size])
-        self._start += len(data)
-        return data
-
-    def send(self, data: bytes) -> int:
-        if self.has_unsent and not self.flush():
-            raise BlockingIOError
-        try:
-            return self._sock.send(data)
-        except ssl.SSLWantWriteError:
-            raise BlockingIOError from None
-
-    @property
-    def has_unsent(self) -> bool:
-        return bool(self._unsent)
-
-    def send_later(self, data: bytes) -> None:
-        """Send whole packets now as far as the kernel takes them, the rest before anything else."""
-        self._unsent += data
-        self.flush()
-
-    def flush(self) -> bool:
-        """Whether everything handed to `send_later` has been sent."""
-        try:
-            while self._unsent:
-                del self._unsent[:self._sock.send(self._unsent)]
-        except (BlockingIOError, ssl.SSLWantWriteError):
-            return False
-        return True
-
-    def pending(self) -> int:
-        return self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
-
-    def fileno(self) -> int:
-        return self._sock.fileno()
-
-    def setblocking(self, flag: bool) -> None:
-        self._sock.setblocking(flag)
-
-    def close(self) -> None:
-        self._sock.close()
-
-
-def _publish_packet(topic: bytes, payload: bytes) -> bytes:
-    """A PUBLISH packet, QoS 0 (MQTT 3.1.1, section 3.3)."""
-    length = 2 + len(topic) + len(payload)
-    head = bytearray([_PUBLISH_QOS0])
-    while True:
-        length, low = length >> 7, length & 0x7F
-        head.append(low | 0x80 if length else low)
-        if not length:
-            return b"%b%b%b%b" % (bytes(head), len(topic).to_bytes(2, "big"), topic, payload)
-
-
 class _Paho(paho.Client):
     """paho's client on a sliced socket."""
 
     def _create_socket(self) -> Any:
         sock: Any = super()._create_socket()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return _SlicedSocket(sock)
+        return SlicedSocket(sock)
 
 
 class Client:
@@ -331,7 +138,7 @@ class Client:
             return sum(self.publish(topic, payload) for topic, payload in messages)
         sock: Any = self._paho.socket()
         try:
-            sock.send_later(b"".join(_publish_packet(topic.encode(), payload) for topic, payload in messages))
+            sock.send_later(b"".join(publish_packet(topic.encode(), payload) for topic, payload in messages))
         except OSError as error:
             self._lost(str(error))
             return 0
@@ -360,7 +167,7 @@ class Client:
                 sock.close()
         self._paho, self.is_connected = None, False
 
-    def _read(self, client: _Paho, sock: _SlicedSocket, max_messages: int) -> int:
+    def _read(self, client: _Paho, sock: SlicedSocket, max_messages: int) -> int:
         taken = 0
         while taken < max_messages:
             taken += sock.take_publishes(self._deliver)
@@ -379,7 +186,7 @@ class Client:
             self.failures += 1
             logs.event(log, "message handler failed", 40, exc_info=True, topic=topic.decode(errors="replace"))
 
-    def _wait(self, sock: _SlicedSocket, timeout: float) -> None:
+    def _wait(self, sock: SlicedSocket, timeout: float) -> None:
         readable: list[Any] = [sock, *self._wake]
         select.select(readable, [sock] if self.wants_write() else [], [], timeout)
 

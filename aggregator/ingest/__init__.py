@@ -1,7 +1,9 @@
 """`drumbeat ingest`: broker → frame → health → Postgres → watermarks.
 
 * `command`   settings and start
-* `service`   the loop: lease, beat, commit, what to do when a part is away
+* `service`   the process: database, lease, what to do when a part is away
+* `takeover`  the state of a slot, from the tables
+* `slot`      the loop of a slot: read, commit, publish, keep house
 * `intake`    one message: topic, decoding, checks, deduplication; or a refusal
 * `commit`    one frame into Postgres, in one transaction, bisected where the database refuses it
 * `outgoing`  what is published after a commit: watermarks, health, fleet health

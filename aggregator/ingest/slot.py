@@ -1,0 +1,153 @@
+"""One slot being ingested, beat by beat: read, commit, publish, keep house."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from aggregator.ingest import upkeep
+from aggregator.ingest.commit import Checkpoint, Committer
+from aggregator.ingest.gauges import Gauges
+from aggregator.ingest.intake import Batch, Receiver
+from aggregator.ingest.outgoing import Publisher
+from aggregator.live import frame as frames
+from aggregator.live.hosts import Stream
+from aggregator.live.shard import Shard
+from aggregator.store import rejects, slots
+from shared import database
+from shared.bus import Client
+from shared.topics import Topics
+
+BEAT_SECONDS = 0.4
+SLICE_SECONDS = 0.1
+FRAME_SAMPLES = 2000
+RENEW_SECONDS = 3.0
+CHECKPOINT_MAX_SECONDS = 12.0
+FLEET_SECONDS = 10.0
+
+
+class Slot:
+    """One slot being ingested: the parts and the clocks of one ownership."""
+
+    def __init__(self, connection: database.Connection, lease: slots.Lease, shard: Shard, receiver: Receiver,
+                 client: Client, topics: Topics, gauges: Gauges, clock: Callable[[], float]) -> None:
+        self._connection, self._lease, self._shard, self._receiver = connection, lease, shard, receiver
+        self._client, self._gauges, self._clock = client, gauges, clock
+        self._committer = Committer(connection, lease, shard)
+        self._publisher = Publisher(client, topics, shard)
+        self._upkeep = upkeep.Upkeep(connection, lease, self._committer, gauges)
+        self._touched: set[Stream] = set()
+        self._moved: set[int] = set()
+        self._scored: set[int] = set(np.flatnonzero(~np.isnan(shard.hosts.figures[:len(shard.hosts), 0])).tolist())
+        self._checkpoint_at = self._renewed_at = self._fleet_at = 0.0
+        self._upkeep.rooms_at = clock()
+
+    def beat(self) -> None:
+        """Read for a beat, commit, publish, keep house."""
+        self._read()
+        now = self._clock()
+        if not -60 < now - self._renewed_at < RENEW_SECONDS:
+            slots.renew(self._connection, self._lease)
+            self._renewed_at = now
+        batch = self._receiver.take()
+        self._store(batch, now)
+        if not 0 <= now - self._fleet_at < FLEET_SECONDS:
+            self._fleet_at = now
+            self._publisher.fleet(now)
+            self._gauges.hosts.set(len(self._shard.hosts))
+            self._gauges.failures.set(self._client.failures)
+        self._upkeep.run(now)
+
+    def finish(self) -> None:
+        """Commit what has been read and say so."""
+        self._checkpoint_at = 0.0
+        self._store(self._receiver.take(), self._clock())
+        self._client.flush(1.0)
+
+    def _read(self) -> None:
+        """Wait for the first message, then read in slices until the beat ends or the frame is full."""
+        self._receiver.now = self._clock()
+        if not self._client.poll(BEAT_SECONDS, FRAME_SAMPLES) and not self._receiver.batch.messages:
+            return
+        end = time.monotonic() + BEAT_SECONDS
+        while (left := end - time.monotonic()) > 0 and len(self._receiver.batch.samples) < FRAME_SAMPLES:
+            time.sleep(min(SLICE_SECONDS, left))
+            self._client.poll(0.0, FRAME_SAMPLES)
+
+    def _store(self, batch: Batch, now: float) -> None:
+        frame = self._frame(batch, now)
+        moved = np.empty(0, np.int64)
+        newest = np.empty(0, np.int64)
+        if frame is not None:
+            moved, newest = frames.note_newest(self._shard.hosts, frame)
+        self._touched |= batch.touched
+        self._moved.update(moved.tolist())
+        checkpoint = self._due_checkpoint(moved, now)
+        begin = time.perf_counter()
+        self._committer.prepare(batch, frame)
+        refused = self._committer.commit(batch, frame, checkpoint, now)
+        self._count(batch, frame, refused, time.perf_counter() - begin)
+        told = set(batch.answers)
+        if checkpoint is not None:
+            told |= set(checkpoint.streams)
+        if told:
+            self._gauges.watermarks.inc(self._publisher.watermarks(told))
+        if frame is not None:
+            self._publisher.health(frame, moved, newest, now)
+
+    def _frame(self, batch: Batch, now: float) -> frames.Frame | None:
+        """The frame of the batch; samples out of bounds become rejects."""
+        shard = self._shard
+        if not len(batch.samples):
+            return None
+        frame, bad = frames.build(batch.samples, shard.layouts, shard.inputs, shard.figures, shard.profile, now)
+        if bad.any():
+            batch.rejects += [_out_of_bounds(batch.samples, i) for i in np.flatnonzero(bad).tolist()]
+            batch.refused["range"] = batch.refused.get("range", 0) + int(bad.sum())
+            frame = frame.part(np.flatnonzero(~bad))
+        return frame if len(frame) else None
+
+    def _due_checkpoint(self, moved: "np.ndarray[tuple[int], np.dtype[np.int64]]", now: float) -> Checkpoint | None:
+        """Every second for a small fleet, every 12 s for a large one; at once for a host's first score."""
+        first = set(moved.tolist()) - self._scored
+        every = min(max(len(self._touched) / 200, 1.0), CHECKPOINT_MAX_SECONDS)
+        if first:
+            self._fleet_at = 0.0  # the fleet has changed: tell it now
+        if first or (self._touched and not 0 <= now - self._checkpoint_at < every):
+            self._scored |= first
+            self._checkpoint_at = now
+            checkpoint = Checkpoint(tuple(self._touched), tuple(sorted(self._moved)))
+            self._touched, self._moved = set(), set()
+            return checkpoint
+        return None
+
+    def _count(self, batch: Batch, frame: frames.Frame | None, refused: int, seconds: float) -> None:
+        gauges = self._gauges
+        gauges.messages.inc(batch.messages)
+        gauges.duplicates.inc(batch.duplicates)
+        gauges.stripped.inc(batch.stripped)
+        for reason, count in batch.refused.items():
+            gauges.rejects.labels(reason).inc(count)
+        if refused:
+            gauges.rejects.labels("database").inc(refused)
+        gauges.gaps.inc(sum(gap.to_seq - gap.from_seq + 1 for gap in batch.gaps))
+        if frame is not None:
+            gauges.frames.inc()
+            gauges.samples.inc(len(frame) - refused)
+            gauges.points.inc(len(batch.samples.values))
+            gauges.commit.observe(seconds)
+            fresh = frame.times[frame.times > frame.received_at - 30]
+            if len(fresh):
+                gauges.lag.observe(max(frame.received_at + seconds - float(fresh.min()), 0.0))
+
+
+def _out_of_bounds(intake: frames.Intake, i: int) -> rejects.Reject:
+    """The reject of sample i, naming the metric and its bounds."""
+    layout, stream = intake.layouts[i], intake.streams[i]
+    start = sum(len(before.keys) for before in intake.layouts[:i])
+    values = np.array(intake.values[start:start + len(layout.keys)])
+    wrong = int(np.flatnonzero(frames.outside(values, layout.low, layout.high))[0])
+    detail = f"{layout.keys[wrong]} = {values[wrong]:g}; allowed: {layout.low[wrong]:g} to {layout.high[wrong]:g}, finite"
+    payload = msgspec.json.encode(dict(zip(layout.keys, values.tolist(), strict=True)))
+    return rejects.Reject(stream.host.name, "", "range", detail, payload, stream.epoch, intake.seqs[i])

@@ -1,0 +1,131 @@
+"""An MQTT connection's bytes in slices: what makes reading and writing many messages cheap.
+
+paho's way of reading costs four system calls and 20 µs a message. `SlicedSocket` reads whole slices; plain QoS 0
+publications, which are nearly everything a subscriber gets, are taken from the slice directly, and all other packets are
+left to paho. MQTT 3.1.1, sections 2.2 and 3.3.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable
+
+OnMessage = Callable[[bytes, bytes, bool], None]
+"""Topic, payload, whether it was retained."""
+
+_SLICE_BYTES = 262_144
+_PUBLISH_QOS0, _RETAIN_BIT = 0x30, 0x01
+
+
+class SlicedSocket:
+    """A socket read in slices: `recv` serves from a buffer, `take_publishes` takes whole QoS 0 publications out of it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._buffer = bytearray()
+        self._start = 0
+        self._unsent = bytearray()
+
+    def fill(self) -> bool:
+        """Read once what the kernel holds. False where there was nothing. Raises OSError when the peer has gone."""
+        try:
+            data = self._sock.recv(_SLICE_BYTES)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return False
+        if not data:
+            raise ConnectionResetError("closed by the broker")
+        if self._start:
+            del self._buffer[:self._start]
+            self._start = 0
+        self._buffer += data
+        return True
+
+    def has_packet(self) -> bool:
+        """Whether a whole packet is buffered."""
+        return self._packet() is not None
+
+    def take_publishes(self, on_message: OnMessage) -> int:
+        """Hand the QoS 0 publications at the head of the buffer to `on_message`, up to the first other packet."""
+        taken = 0
+        buffer = self._buffer
+        while (packet := self._packet()) is not None:
+            body, end = packet
+            head = buffer[self._start]
+            if head & ~_RETAIN_BIT != _PUBLISH_QOS0:
+                break
+            split = body + 2 + (buffer[body] << 8 | buffer[body + 1])
+            topic, payload = bytes(buffer[body + 2:split]), bytes(buffer[split:end])
+            self._start = end
+            taken += 1
+            on_message(topic, payload, bool(head & _RETAIN_BIT))
+        return taken
+
+    def _packet(self) -> tuple[int, int] | None:
+        """(first byte after the header, end) of the packet at the head of the buffer; None while it is incomplete."""
+        buffer, at, size = self._buffer, self._start + 1, len(self._buffer)
+        length = shift = 0
+        while at < size:
+            byte = buffer[at]
+            at += 1
+            length |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return (at, at + length) if at + length <= size else None
+            shift += 7
+            if shift > 21:
+                raise ConnectionResetError("malformed packet length")
+        return None
+
+    def recv(self, size: int) -> bytes:
+        if self._start >= len(self._buffer) and not self.fill():
+            raise BlockingIOError
+        data = bytes(self._buffer[self._start:self._start + size])
+        self._start += len(data)
+        return data
+
+    def send(self, data: bytes) -> int:
+        if self.has_unsent and not self.flush():
+            raise BlockingIOError
+        try:
+            return self._sock.send(data)
+        except ssl.SSLWantWriteError:
+            raise BlockingIOError from None
+
+    @property
+    def has_unsent(self) -> bool:
+        return bool(self._unsent)
+
+    def send_later(self, data: bytes) -> None:
+        """Send whole packets now as far as the kernel takes them, the rest before anything else."""
+        self._unsent += data
+        self.flush()
+
+    def flush(self) -> bool:
+        """Whether everything handed to `send_later` has been sent."""
+        try:
+            while self._unsent:
+                del self._unsent[:self._sock.send(self._unsent)]
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            return False
+        return True
+
+    def pending(self) -> int:
+        return self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def setblocking(self, flag: bool) -> None:
+        self._sock.setblocking(flag)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+def publish_packet(topic: bytes, payload: bytes) -> bytes:
+    """A PUBLISH packet, QoS 0 (MQTT 3.1.1, section 3.3)."""
+    length = 2 + len(topic) + len(payload)
+    head = bytearray([_PUBLISH_QOS0])
+    while True:
+        length, low = length >> 7, length & 0x7F
+        head.append(low | 0x80 if length else low)
+        if not length:
+            return b"%b%b%b%b" % (bytes(head), len(topic).to_bytes(2, "big"), topic, payload)
