@@ -39,6 +39,14 @@ class Will:
     payload: bytes
 
 
+def _wait_for(readable: Sequence[int], writable: int | None, timeout: float) -> None:
+    """Wait until one of the descriptors is ready; poll, since select takes none above 1023."""
+    poll = select.poll()
+    for descriptor in readable:
+        poll.register(descriptor, select.POLLIN | (select.POLLOUT if descriptor == writable else 0))
+    poll.poll(timeout * 1000)
+
+
 class _Paho(paho.Client):
     """paho's client on a sliced socket."""
 
@@ -187,8 +195,7 @@ class Client:
             logs.event(log, "message handler failed", 40, exc_info=True, topic=topic.decode(errors="replace"))
 
     def _wait(self, sock: SlicedSocket, timeout: float) -> None:
-        readable: list[Any] = [sock, *self._wake]
-        select.select(readable, [sock] if self.wants_write() else [], [], timeout)
+        _wait_for([sock.fileno(), *self._wake], sock.fileno() if self.wants_write() else None, timeout)
 
     def _connect(self, timeout: float) -> None:
         now = time.monotonic()
@@ -200,7 +207,7 @@ class Client:
                     self._lost(str(self._dialled) or type(self._dialled).__name__)
             return
         if now < self._next_attempt:
-            select.select(self._wake, [], [], max(0.0, min(timeout, self._next_attempt - now)))
+            _wait_for(self._wake, None, max(0.0, min(timeout, self._next_attempt - now)))
             return
         self._started = now
         self._paho = self._new_paho(self.broker)

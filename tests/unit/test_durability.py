@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from agent_builders import kill_spool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,7 +91,7 @@ def test_every_record_is_waited_for_on_request(tmp_path, disk):
     queue = Spool(tmp_path / "spool", Limits(fsync_seconds=0.0, ahead_records=10), 0.0, "boot")
     for _ in range(25):
         queue.append(b"x" * 20, 0.0)
-    os.close(queue._lock)
+    kill_spool(queue)
     disk.crash()
     with Spool(tmp_path / "spool", SMALL, 0.0, "another") as after:
         assert [seq for seq, _ in after.read(1, 100)] == list(range(1, 26))
@@ -143,7 +144,7 @@ def test_a_seq_that_may_have_been_sent_is_never_given_out_again(tmp_path_factory
                     now += step
                     queue.append(b"x" * 20, now)
                     sent = max(sent, min(queue.newest, queue._durability.safe))
-            os.close(queue._lock)
+            kill_spool(queue)
             disk.crash()
             disk.is_answering.set()
     shutil.rmtree(directory.parent)

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from agent_builders import kill_spool
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -73,7 +74,7 @@ class SpoolMachine(RuleBasedStateMachine):
         """kill -9 in the middle of a write; what is left of it is anything."""
         if self.queue._file >= 0:
             self.real_write(self.queue._file, torn)
-        os.close(self.queue._lock)
+        kill_spool(self.queue)
         self.queue = Spool(self.path / "spool", LIMITS, self.now, "other" if is_new_boot else "boot")
 
     @invariant()
