@@ -1,6 +1,7 @@
 """The MQTT client against real brokers: slices, failover, last will, and callbacks that fail."""
 
 import os
+import resource
 import time
 
 import pytest
@@ -146,3 +147,23 @@ def test_urls_that_cannot_be(url):
     """A broker URL that cannot be used says what one looks like, and shows no password."""
     with pytest.raises(bus.BusError, match="mqtt://"):
         bus.read_brokers(url)
+
+
+def test_descriptors_above_1023_are_served(connect, topic_root, eventually):
+    """A process that holds over a thousand files open still hears its broker (select would refuse)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2000:
+        pytest.skip("this machine allows no more than 2,000 open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    got: list[bytes] = []
+    try:
+        client = connect(lambda _topic, payload, _retained: got.append(payload), subscriptions=[f"{topic_root}/x"])
+        assert client.fileno() > 1023
+        client.publish(f"{topic_root}/x", b"heard")
+        eventually(lambda: client.poll(0.05) or got)
+    finally:
+        for file in held:
+            os.close(file)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert got == [b"heard"]
