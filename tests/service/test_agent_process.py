@@ -118,12 +118,12 @@ def test_an_outage_of_the_broker_loses_nothing(private_broker, topic_root, start
         start(private_broker.url)
         eventually(lambda: aggregator.has_samples(3))
         private_broker.kill()
-        time.sleep(1.0)
+        time.sleep(4.0)
         private_broker.start()
         before = max(aggregator.stored[aggregator.last("sample")["epoch"]])
         eventually(lambda: aggregator.has_samples(before + 30), 30.0)
         times = [ts for _, ts in sorted(aggregator.stored[aggregator.last("sample")["epoch"]].items())]
-        assert max(after - before for before, after in itertools.pairwise(times)) < 0.5
+        assert max(after - before for before, after in itertools.pairwise(times)) < 3.0, "no samples while the broker was away"
 
 
 def test_an_absent_broker_is_said_once_and_waited_for(private_broker, topic_root, start, eventually):

@@ -135,8 +135,8 @@ def test_something_to_read_on_wake_ends_a_wait(broker, eventually):
             eventually(lambda: client.poll(0.05) or client.is_connected)
             os.write(writing, b"x")
             begun = time.monotonic()
-            client.poll(5.0)
-            assert time.monotonic() - begun < 1.0
+            client.poll(30.0)
+            assert time.monotonic() - begun < 15.0
     finally:
         os.close(reading)
         os.close(writing)

@@ -98,7 +98,7 @@ def test_nothing_here_is_not_broken_and_is_tried_again():
 def test_a_stuck_collector_never_delays_the_others():
     """A tick lasts its budget at most once for a hanging collector, and not at all while it goes on hanging."""
     stuck = Stuck(name="stuck", interval=10.0)
-    collection = Collection([stuck, Counting("good")], budget_seconds=0.3)
+    collection = Collection([stuck, Counting("good")], budget_seconds=1.5)
     lasted = []
     for tick in range(4):
         begun = time.perf_counter()
@@ -106,8 +106,8 @@ def test_a_stuck_collector_never_delays_the_others():
         lasted.append(time.perf_counter() - begun)
         assert metrics["custom.good"] == tick + 1
         assert metrics.get("agent.collector_up{collector=stuck}") == (None if tick < 2 else 0)
-    assert 0.29 < lasted[0] < 1.0
-    assert max(lasted[1:]) < 0.29
+    assert lasted[0] > 1.4
+    assert max(lasted[1:]) < 1.4, "a tick waited again for what hangs"
     assert state_of(collection, "stuck").reason == "it does not answer"
     stuck.gate.set()
     deadline = time.monotonic() + 5
@@ -121,10 +121,10 @@ def test_a_stuck_collector_never_delays_the_others():
 def test_several_that_may_block_share_one_budget():
     """Three hanging collectors do not cost three budgets."""
     stuck = [Stuck(name=f"stuck{number}") for number in range(3)]
-    collection = Collection(stuck, budget_seconds=0.2)
+    collection = Collection(stuck, budget_seconds=1.0)
     begun = time.perf_counter()
     collection.collect(0.0, 0.0)
-    assert time.perf_counter() - begun < 0.4
+    assert time.perf_counter() - begun < 2.5, "each took its own budget"
     for one in stuck:
         one.gate.set()
 
