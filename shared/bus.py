@@ -75,7 +75,7 @@ class Client:
         self._attempts = 0
         self._next_attempt = 0.0
         self._started = 0.0
-        self._subscribed = False
+        self._attempts_failed = 0
         self.is_connected = False
         self.connections = 0
         self.failures = 0
@@ -277,5 +277,3 @@ class Client:
         level = 30 if was_connected or self._attempts_failed in (1, 5) or self._attempts_failed % 20 == 0 else 10
         logs.event(log, "not connected", level, broker=str(self.broker), reason=self.last_error, retry_in=round(delay, 2))
         self._attempts += 1
-
-    _attempts_failed = 0

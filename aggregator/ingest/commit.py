@@ -40,12 +40,16 @@ class Checkpoint:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Committer:
-    """Writes the batches of one slot. `late_known`: (host id, hour) marked in rollup_due with the span marked."""
+    """Writes the batches of one slot.
+
+    `late_known`: (host id, hour) marked in rollup_due with the span marked; `marking`: what the transaction under way marks.
+    """
 
     connection: Connection
     lease: slots.Lease
     shard: Shard
     late_known: dict[tuple[int, int], tuple[int, int]] = dataclasses.field(default_factory=dict)
+    marking: dict[tuple[int, int], tuple[int, int]] = dataclasses.field(default_factory=dict)
 
     def prepare(self, batch: Batch, frame: Frame | None) -> None:
         """Give ids to hosts and layouts met for the first time, in a transaction of their own; harmless if nothing follows."""
@@ -108,9 +112,11 @@ class Committer:
     def _transaction(self, pieces: Sequence["Piece"]) -> None:
         if not pieces:
             return
+        self.marking = {}
         with slots.fenced(self.connection, self.lease) as cursor:
             for piece in pieces:
                 piece(cursor)
+        self.late_known |= self.marking
 
     def _minutes(self, closing: int, now: float) -> list["Piece"]:
         """Write the minutes before `closing`, and mark the hours that end with them."""
@@ -147,7 +153,7 @@ class Committer:
 
     def _mark_late(self, cursor: samples.Cursor, fresh: dict[tuple[int, int], tuple[int, int]], now: float) -> None:
         rollups.write_due(cursor, fresh, now + LATE_WAIT_SECONDS)
-        self.late_known |= fresh
+        self.marking = fresh
 
     def _pieces(self, batch: Batch, checkpoint: Checkpoint | None, now: float) -> list["Piece"]:
         at = datetime.fromtimestamp(now, UTC)

@@ -50,10 +50,6 @@ class Batch:
     stripped: int = 0
     refused: dict[str, int] = dataclasses.field(default_factory=dict)
 
-    def is_empty(self) -> bool:
-        return not (self.samples.seqs or self.rejects or self.gaps or self.answers or self.states or self.inventories
-                    or self.snapshots)
-
     def host_names(self) -> set[str]:
         """Every host the batch speaks of, refused messages apart."""
         streams = {stream.host.name for stream in self.answers} | {stream.host.name for stream in self.touched}

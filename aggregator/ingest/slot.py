@@ -39,7 +39,7 @@ class Slot:
         self._upkeep = upkeep.Upkeep(connection, lease, self._committer, gauges)
         self._touched: set[Stream] = set()
         self._moved: set[int] = set()
-        self._scored: set[int] = set(np.flatnonzero(~np.isnan(shard.hosts.figures[:len(shard.hosts), 0])).tolist())
+        self._met: set[int] = set(np.flatnonzero(shard.hosts.newest_ts > 0).tolist())
         self._checkpoint_at = self._renewed_at = self._fleet_at = 0.0
         self._upkeep.rooms_at = clock()
 
@@ -109,13 +109,13 @@ class Slot:
         return frame if len(frame) else None
 
     def _due_checkpoint(self, moved: "np.ndarray[tuple[int], np.dtype[np.int64]]", now: float) -> Checkpoint | None:
-        """Every second for a small fleet, every 12 s for a large one; at once for a host's first score."""
-        first = set(moved.tolist()) - self._scored
+        """Every second for a small fleet, every 12 s for a large one; at once for a host's first sample."""
+        first = set(moved.tolist()) - self._met
         every = min(max(len(self._touched) / 200, 1.0), CHECKPOINT_MAX_SECONDS)
         if first:
             self._fleet_at = 0.0  # the fleet has changed: tell it now
         if first or (self._touched and not 0 <= now - self._checkpoint_at < every):
-            self._scored |= first
+            self._met |= first
             self._checkpoint_at = now
             checkpoint = Checkpoint(tuple(self._touched), tuple(sorted(self._moved)))
             self._touched, self._moved = set(), set()

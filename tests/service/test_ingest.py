@@ -189,6 +189,18 @@ def test_what_the_database_refuses_is_bisected(ingest, agent, rows, database_url
     assert rows("SELECT reason, seq FROM reject") == [("database", 13)]
 
 
+def test_late_samples_stay_marked_when_their_batch_is_taken_apart(ingest, agent, rows, database_url):
+    """A batch that Postgres refuses for another reason leaves the mark of its late samples: their minute is made again."""
+    with database.open_connection(database_url, "test") as connection:
+        connection.execute("ALTER TABLE snapshot ADD CONSTRAINT no_sensors CHECK (kind <> 'sensors')")
+    ingest()
+    agent.sample(ts=time.time() - 600)
+    agent.raw(wire.encode(wire.Sensors(host="web-1", ts=time.time(), available=False)), "sensors")
+    agent.await_watermark(1)
+    agent.poll(lambda: rows("SELECT count(*) FROM rollup_due") == [(1,)])
+    assert rows("SELECT count(*) FROM sample") == [(1,)]
+
+
 def test_out_of_order_and_resent_samples_fill_the_hole(ingest, agent, rows):
     """The watermark waits for a hole, and passes it at once when the resend has filled it."""
     ingest()
