@@ -37,7 +37,6 @@ class Delivery:
                  chance: random.Random | None = None) -> None:
         self.confirmed, self._rate, self._window = confirmed, rate, window
         self._random = chance or random.Random()  # noqa: S311 (spreads load, guards nothing)
-        self.rewinds = 0
         self._sent = confirmed
         self._sent_at: deque[tuple[float, int]] = deque(maxlen=32)
         self._cursor = self._end = 0
@@ -98,7 +97,6 @@ class Delivery:
             return "confirmed"
         self._pause_asking(now, self._pause)
         if now - self._progress_at > self._patience and self._is_missing(seq, now):
-            self.rewinds += 1
             self._patience = min(self._patience * 2, MAX_PATIENCE)
             self._resend(seq, newest, now)
             return "rewound"

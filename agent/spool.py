@@ -53,7 +53,7 @@ class Spool:
     def __init__(self, directory: Path, limits: Limits, now: float, boot_id: str = "") -> None:
         """Open or make the spool in `directory`. Raises SpoolError."""
         self.directory, self._limits = directory, limits
-        self.dropped = self.unspooled = self.damaged = 0
+        self.dropped = self.unspooled = 0
         self._log = logs.get("spool")
         self._holes = Holes()
         self._file, self._is_failing, self._is_full = -1, False, False
@@ -271,5 +271,4 @@ class Spool:
 
     def _add_damage(self, start: int, end: int) -> None:
         if self._holes.add(start, end) and end > self.confirmed:
-            self.damaged += end - start + 1
             logs.event(self._log, "samples are missing in the spool", logging.WARNING, first=start, last=end)
