@@ -44,12 +44,13 @@ def service_grants(passwords: Mapping[str, str], root: str = DEFAULT_ROOT) -> li
     everything = [f"{root}/>"]
     delivery = ["$MQTT/sub/>"]  # where NATS delivers QoS 1; agents subscribe at QoS 0 and need none
     ingest = [f"{root}/agent/+/+/down/+", *(f"{root}/{topic}" for topic in (
-        "health/+", "health-fleet", "alert/+/+", "alert-event/+/+", "anomaly/+")), "homeassistant/>"]
-    scheduler = [f"{root}/{topic}" for topic in ("agent/+/+/down/task", "schedule/+/fire", "execution/+/+")]
+        "health/+", "health-fleet", "alert/+/+", "alert-event/+/+", "alert-summary/+", "anomaly/+")), "homeassistant/>"]
+    ingest_hears = [f"{root}/{topic}" for topic in ("agent/+/+/up/+", "alert/+/+", "alert-action/+/+", "event/+")]
+    scheduler = [f"{root}/{topic}" for topic in ("agent/+/+/down/task", "schedule/+/fire", "execution/+/+", "event/+")]
     heard = [f"{root}/{topic}" for topic in ("schedule/+/trigger", "execution/+/+", "agent/+/+/up/execution",
                                              "agent/+/+/up/status")]
     return [
-        Grant("ingest", passwords["ingest"], ingest, [f"{root}/agent/+/+/up/+", *delivery]),
+        Grant("ingest", passwords["ingest"], ingest, [*ingest_hears, *delivery]),
         Grant("api", passwords["api"], [f"{root}/agent/+/+/down/config", f"{root}/schedule/+/trigger"],
               everything + delivery),
         Grant("scheduler", passwords["scheduler"], scheduler, heard + delivery),

@@ -9,7 +9,7 @@ from shared.names import PARTITIONS, is_host, partition
 
 DEFAULT_ROOT = "drumbeat/v1"
 
-UP_KINDS = ("sample", "hello", "status", "inventory", "containers", "processes", "sensors", "execution")
+UP_KINDS = ("sample", "hello", "status", "inventory", "containers", "processes", "sensors", "execution", "event")
 DOWN_KINDS = ("watermark", "task", "config")
 
 
@@ -40,6 +40,34 @@ class Topics:
 
     def fleet_health(self) -> str:
         return f"{self.root}/health-fleet"
+
+    def alert(self, host: str, alert: str) -> str:
+        """One alert while it is active; retained."""
+        return f"{self.root}/alert/{host}/{alert}"
+
+    def alert_event(self, severity: str, host: str) -> str:
+        return f"{self.root}/alert-event/{severity}/{host}"
+
+    def alert_summary(self, host: str) -> str:
+        return f"{self.root}/alert-summary/{host}"
+
+    def alert_action(self, host: str, alert: str) -> str:
+        """Where acknowledgements and the like are sent to."""
+        return f"{self.root}/alert-action/{host}/{alert}"
+
+    def event(self, host: str) -> str:
+        """Events about a host from programs that are not its agent."""
+        return f"{self.root}/event/{host}"
+
+    def read_alert(self, topic: str) -> tuple[str, str, str] | None:
+        """(`alert` or `alert-action`, host, alert), or (`event`, host, ``); None where it is none of them."""
+        kind, _, rest = topic.removeprefix(f"{self.root}/").partition("/")
+        host, _, alert = rest.partition("/")
+        if not topic.startswith(f"{self.root}/") or not is_host(host) or "/" in alert:
+            return None
+        if kind in ("alert", "alert-action") and alert:
+            return kind, host, alert
+        return (kind, host, "") if kind == "event" and not alert else None
 
     def read_up(self, topic: str) -> tuple[str, str] | None:
         """(host, kind) of an agent's topic; None where it is not one, or the partition is not the host's."""

@@ -277,9 +277,99 @@ class FleetHealth(Struct, frozen=True, kw_only=True):
     worst: list[dict[str, Any]] = field(default_factory=list)
 
 
+Severity = Literal["info", "warning", "error", "critical"]
+SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error", "critical")
+"""From least to most severe."""
+
+EventKind = Literal["pending", "cancelled", "firing", "severity", "resolved", "unknown", "known", "muted", "unmuted", "flapping",
+                    "calm", "acknowledged", "unacknowledged", "dismissed", "undismissed"]
+
+
+class Alert(Struct, frozen=True, kw_only=True):
+    """One alert as it stands: retained on `alert/{host}/{alert}` while it is active.
+
+    `id` counts incidents; `alert` is the last level of the topic and stays the same for one condition. `unknown`: the host
+    is silent, so nobody knows. `muted_by` says why nobody is notified: `silence 12`, `window nightly`, `host_down router-1`.
+    """
+
+    v: int = VERSION
+    id: int
+    host: Host
+    alert: str
+    rule: str
+    type: str
+    instance: dict[str, str] = {}
+    state: Literal["firing", "unknown", "resolved"]
+    severity: Severity
+    message: str
+    recommendation: str = ""
+    metric: str = ""
+    value: float | None = None
+    threshold: float | None = None
+    started_at: float
+    fired_at: float
+    changed_at: float
+    flapping: bool = False
+    dismissible: bool = True
+    dismissed: bool = False
+    acknowledged_by: str = ""
+    muted_by: list[str] = []
+
+
+class AlertEvent(Struct, frozen=True, kw_only=True):
+    """One transition of an alert on `alert-event/{severity}/{host}`. Delivered at least once: `event` is the same each time."""
+
+    v: int = VERSION
+    event: int
+    ts: float
+    kind: EventKind
+    reason: str = ""
+    actor: str = ""
+    alert: Alert
+
+
+class AlertSummary(Struct, frozen=True, kw_only=True):
+    """How many alerts of one host are active, by severity, dismissed ones left out; retained on `alert-summary/{host}`."""
+
+    v: int = VERSION
+    host: Host
+    ts: float
+    active: int
+    worst: Severity | Literal[""] = ""
+    critical: int = 0
+    error: int = 0
+    warning: int = 0
+    info: int = 0
+    messages: list[str] = []
+
+
+class Event(Struct, frozen=True, kw_only=True):
+    """Something that happened, told by whoever knows: raises (or with `resolved` ends) the alert of a rule of kind `event`."""
+
+    v: int = VERSION
+    type: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+    host: Host
+    message: Text = ""
+    severity: Severity | None = None
+    instance: Annotated[dict[str, Annotated[str, Meta(max_length=100)]], Meta(max_length=8)] = {}
+    resolved: bool = False
+    ts: float
+
+
+class AlertAction(Struct, frozen=True, kw_only=True):
+    """What a person or a program does about an alert, on `alert-action/{host}/{alert}`. `until` ends an acknowledgement."""
+
+    v: int = VERSION
+    action: Literal["acknowledge", "unacknowledge", "dismiss", "undismiss", "resolve"]
+    by: Annotated[str, Meta(min_length=1, max_length=100)]
+    note: Text = ""
+    until: float | None = None
+
+
 SCHEMAS: dict[str, type[Struct]] = {
     "sample": Sample, "hello": Hello, "watermark": Watermark, "status": Status, "inventory": Inventory,
     "containers": Containers, "processes": Processes, "sensors": Sensors, "health": Health, "health-fleet": FleetHealth,
+    "alert": Alert, "alert-event": AlertEvent, "alert-summary": AlertSummary, "event": Event, "alert-action": AlertAction,
 }
 
 W = TypeVar("W", bound=Struct)

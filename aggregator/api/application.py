@@ -14,6 +14,10 @@ from aggregator.api.backend import Backend
 from aggregator.api.known_parameters import KnownParameters
 from aggregator.api.routes import (
     administration,
+    alert_rules,
+    alerts,
+    audit_log,
+    channels,
     containers,
     data,
     exposition,
@@ -22,6 +26,7 @@ from aggregator.api.routes import (
     history,
     hosts,
     probes,
+    quiet,
     words,
 )
 from aggregator.api.security import TokenCache
@@ -40,9 +45,13 @@ TAGS = [
     {"name": "history", "description": "Metrics and health over time"},
     {"name": "health", "description": "Health scores, reasons and recommendations"},
     {"name": "fleet", "description": "Latest figures of every host"},
+    {"name": "alerts", "description": "Alerts, their events and what is done about them; events from outside"},
+    {"name": "alert rules", "description": "Rules, overrides per host, and a preview over stored history"},
+    {"name": "quiet", "description": "Silences, maintenance windows and dependencies between hosts"},
+    {"name": "notifications", "description": "Channels, routes and what was delivered"},
     {"name": "data", "description": "Storage, statistics and rejects"},
     {"name": "words", "description": "Metrics and payloads"},
-    {"name": "administration", "description": "Retention, health profiles and tokens"},
+    {"name": "administration", "description": "Retention, health profiles, tokens and the audit log"},
     {"name": "prometheus", "description": "Exposition for Prometheus"},
     {"name": "probes", "description": "Liveness, readiness and directory"},
 ]
@@ -106,7 +115,8 @@ def build(backend: Backend, *, root_path: str = "", cors_origins: Sequence[str] 
         app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["GET", "PUT", "POST", "DELETE"],
                            allow_headers=["Authorization", "Content-Type"])
     known = Depends(KnownParameters())
-    for module in (hosts, containers, history, health, fleet, data, words, administration, exposition):
+    for module in (hosts, containers, history, health, fleet, alerts, alert_rules, quiet, channels, data, words, administration,
+                   audit_log, exposition):
         app.include_router(module.router, dependencies=[known])
     app.include_router(probes.router)
     return app

@@ -88,4 +88,5 @@ def _unauthorized(detail: str, more: str) -> Problem:
 
 
 Reader = Annotated[Token, Depends(Requires("read"))]
+Operator = Annotated[Token, Depends(Requires("operate"))]
 Admin = Annotated[Token, Depends(Requires("admin"))]
