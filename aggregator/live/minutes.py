@@ -63,7 +63,7 @@ class Minute:
         """Fold the samples `chosen` (indices into the rows) in."""
         sizes = rows.sizes.tolist()
         pairs = np.array([self._pair(rows.host_ids[i], rows.layout_ids[i], sizes[i]) for i in chosen.tolist()], np.int64)
-        for wave in _waves(pairs):
+        for wave in waves(pairs):
             self._fold_distinct(rows, chosen[wave], pairs[wave])
 
     def host_ids(self) -> set[int]:
@@ -109,7 +109,7 @@ class Minute:
             self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
 
 
-def _waves(pairs: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+def waves(pairs: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Indices of `pairs`, split so that no part holds the same pair twice."""
     order = np.argsort(pairs, kind="stable")
     ordered = pairs[order]
