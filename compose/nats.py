@@ -41,10 +41,10 @@ def agent_grant(host: str, password: str, root: str = DEFAULT_ROOT) -> Grant:
 
 def service_grants(passwords: Mapping[str, str], root: str = DEFAULT_ROOT) -> list[Grant]:
     """What ingest, api and scheduler need; `operator`, whose URL people use, has everything below the root."""
-    everything = [f"{root}/>"]
+    everything, home = [f"{root}/>"], "homeassistant/>"
     delivery = ["$MQTT/sub/>"]  # where NATS delivers QoS 1; agents subscribe at QoS 0 and need none
     ingest = [f"{root}/agent/+/+/down/+", *(f"{root}/{topic}" for topic in (
-        "health/+", "health-fleet", "alert/+/+", "alert-event/+/+", "alert-summary/+", "anomaly/+")), "homeassistant/>"]
+        "health/+", "health-fleet", "alert/+/+", "alert-event/+/+", "alert-summary/+", "anomaly/+")), home]
     ingest_hears = [f"{root}/{topic}" for topic in ("agent/+/+/up/+", "alert/+/+", "alert-action/+/+", "event/+")]
     scheduler = [f"{root}/{topic}" for topic in ("agent/+/+/down/task", "schedule/+/fire", "execution/+/+", "event/+")]
     heard = [f"{root}/{topic}" for topic in ("schedule/+/trigger", "execution/+/+", "agent/+/+/up/execution",
@@ -54,7 +54,7 @@ def service_grants(passwords: Mapping[str, str], root: str = DEFAULT_ROOT) -> li
         Grant("api", passwords["api"], [f"{root}/agent/+/+/down/config", f"{root}/schedule/+/trigger"],
               everything + delivery),
         Grant("scheduler", passwords["scheduler"], scheduler, heard + delivery),
-        Grant("operator", passwords["operator"], everything, everything + delivery),
+        Grant("operator", passwords["operator"], [*everything, home], [*everything, home, *delivery]),
     ]
 
 

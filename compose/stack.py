@@ -11,8 +11,10 @@ from pathlib import Path
 from compose.programs import Program
 from shared.topics import DEFAULT_ROOT
 
-SERVICES = ("ingest", "api", "scheduler", "agent")
-STOP_ORDER = ("agent", "scheduler", "api", "ingest", "broker", "postgres")
+SERVICES = ("ingest", "api", "notifier", "scheduler", "agent")
+STOP_ORDER = ("agent", "scheduler", "notifier", "api", "ingest", "broker", "postgres")
+PROBED = ("ingest", "scheduler", "notifier")
+"""Services with a port for their probes alone, in the order of those ports."""
 _PRIVATE = ("DRUMBEAT_BROKER_URL", "DRUMBEAT_DATABASE_URL", "DRUMBEAT_TOKEN", "DRUMBEAT_BOOTSTRAP_TOKEN",
             "DRUMBEAT_BROKER_URL_FILE", "DRUMBEAT_DATABASE_URL_FILE", "DRUMBEAT_TOKEN_FILE",
             "DRUMBEAT_BOOTSTRAP_TOKEN_FILE", "DRUMBEAT_PORT", "DRUMBEAT_INTERVAL", "DRUMBEAT_WITHOUT")
@@ -26,8 +28,7 @@ class Stack:
     host: str
     interval: float
     api_port: int
-    ingest_probe_port: int
-    scheduler_probe_port: int
+    probe_ports: Mapping[str, int]
     broker_urls: Mapping[str, str] = dataclasses.field(repr=False)
     database_url: str = dataclasses.field(repr=False)
     token: str = dataclasses.field(repr=False)
@@ -55,10 +56,12 @@ def client_environment(stack: Stack) -> dict[str, str]:
 
 def _environment(stack: Stack, name: str, environ: Mapping[str, str]) -> dict[str, str]:
     inherited = {key: value for key, value in environ.items() if key not in _PRIVATE}
-    told = {"DRUMBEAT_DATA": str(stack.data), "DRUMBEAT_BROKER_URL": stack.broker_urls[name],
-            "DRUMBEAT_TOPIC_ROOT": stack.topic_root, "DRUMBEAT_LOG_LEVEL": stack.log_level,
-            "DRUMBEAT_LOG_FORMAT": stack.log_format}
-    return inherited | told | _own(stack, name)
+    told = {"DRUMBEAT_DATA": str(stack.data), "DRUMBEAT_LOG_LEVEL": stack.log_level, "DRUMBEAT_LOG_FORMAT": stack.log_format}
+    if name in stack.broker_urls:
+        told |= {"DRUMBEAT_BROKER_URL": stack.broker_urls[name], "DRUMBEAT_TOPIC_ROOT": stack.topic_root}
+    # Links in notifications lead here, unless whoever starts us names the address that people reach.
+    assumed = {"DRUMBEAT_PUBLIC_URL": stack.api_url} if name == "notifier" else {}
+    return assumed | inherited | told | _own(stack, name)
 
 
 def _own(stack: Stack, name: str) -> dict[str, str]:
@@ -67,5 +70,4 @@ def _own(stack: Stack, name: str) -> dict[str, str]:
     database = {"DRUMBEAT_DATABASE_URL": stack.database_url}
     if name == "api":
         return database | {"DRUMBEAT_PORT": str(stack.api_port), "DRUMBEAT_BOOTSTRAP_TOKEN": stack.token}
-    port = stack.ingest_probe_port if name == "ingest" else stack.scheduler_probe_port
-    return database | {"DRUMBEAT_PROBE_PORT": str(port)}
+    return database | {"DRUMBEAT_PROBE_PORT": str(stack.probe_ports[name])}

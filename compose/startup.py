@@ -36,7 +36,7 @@ class Startup:
 
     def _is_time_for_agent(self) -> bool:
         return ("ingest" not in self._supervisor.children or time.monotonic() > self._deadline
-                or is_ready(self._stack.ingest_probe_port))
+                or is_ready(self._stack.probe_ports["ingest"]))
 
 
 def is_ready(probe_port: int) -> bool:

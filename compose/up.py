@@ -38,8 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, Meta(description="TCP port of the API on loopback; 0: any free one", ge=0, le=65535)] = 8480
     interval: Annotated[float, Meta(description="seconds between two samples of this host, 0.1 to 3600", ge=0.1,
                                     le=3600)] = 5.0
-    without: Annotated[tuple[Literal["ingest", "api", "scheduler", "agent"], ...], Meta(
-        description="services not to start: ingest, api, scheduler, agent")] = ()
+    without: Annotated[tuple[Literal["ingest", "api", "notifier", "scheduler", "agent"], ...], Meta(
+        description="services not to start: ingest, api, notifier, scheduler, agent")] = ()
     broker_url: Annotated[str, Meta(description="your own broker, mqtt://user:password@host:1883; "
                                                 "embedded: the built-in NATS")] = EMBEDDED
     database_url: Annotated[str, Meta(description="your own Postgres, postgresql://user:password@host:5432/name; "
@@ -162,8 +162,9 @@ def _preferred_ports(wanted: Settings) -> dict[str, int]:
     if wanted.port and not is_port_free(wanted.port):
         raise SettingsError(f"--port: {wanted.port} is taken by another program; choose another, or 0 for any free one")
     if not wanted.port:
-        return dict.fromkeys(("broker", "database", "ingest", "scheduler", "api"), 0)
-    return {"broker": 0, "database": 0, "ingest": (wanted.port + 1) % 65536, "scheduler": (wanted.port + 2) % 65536}
+        return dict.fromkeys(("broker", "database", *stack.PROBED, "api"), 0)
+    probes = {name: (wanted.port + after) % 65536 for after, name in enumerate(stack.PROBED, 1)}
+    return {"broker": 0, "database": 0, **probes}
 
 
 def _plan(wanted: Settings, data: Path, state: State) -> Stack:
@@ -175,9 +176,8 @@ def _plan(wanted: Settings, data: Path, state: State) -> Stack:
     if database_url == EMBEDDED:
         database_url = postgres.url(ports["database"], words["database"])
     return Stack(data=data, host=host, interval=wanted.interval, api_port=wanted.port or ports["api"],
-                 ingest_probe_port=ports["ingest"], scheduler_probe_port=ports["scheduler"], broker_urls=broker_urls,
-                 database_url=database_url, token=state.token, topic_root=wanted.topic_root,
-                 log_level=wanted.log_level, log_format=wanted.log_format)
+                 probe_ports={name: ports[name] for name in stack.PROBED}, broker_urls=broker_urls, database_url=database_url,
+                 token=state.token, topic_root=wanted.topic_root, log_level=wanted.log_level, log_format=wanted.log_format)
 
 
 def _welcome(wanted: Settings, plan: Stack, environ: Mapping[str, str], started_at: float) -> Welcome:

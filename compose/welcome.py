@@ -44,7 +44,7 @@ def called(name: str, on_path: str | None) -> str:
 
 def next_steps(stack: Stack, command: str, option: str) -> str:
     """What to try now; `option` names the data directory where it is not the default. Pure."""
-    tries = "".join(f"\n  {command} {what}{option}" for what in ("status", f"top {stack.host}", "doctor"))
+    tries = "".join(f"\n  {command} {what}{option}" for what in ("status", f"top {stack.host}", "alerts", "doctor"))
     return f"Try in another terminal:{tries}\nCtrl-C stops everything."
 
 

@@ -6,6 +6,7 @@ import secrets
 import stat
 import time
 
+import broker_rules
 import pytest
 
 from compose import nats, postgres, programs
@@ -131,6 +132,16 @@ def test_operator_sees_everything_and_the_scheduler_its_own(fleet):
         ingest.publish("drumbeat/v1/health/web-1", b"real", qos=1, retain=True)
         assert _drive(everyone, lambda: len(seen) == 2)
     assert {payload for _, payload, _ in seen} == {b"fire", b"real"}
+
+
+def test_alerts_are_none_of_an_agents_business(fleet, eventually):
+    """An agent tells events of its own host; it can neither hear alerts nor raise, change or act on any."""
+    broker_rules.check_agents(fleet, eventually)
+
+
+def test_ingest_and_people_have_the_topics_of_alerts(fleet, eventually):
+    """Ingest publishes alerts, transitions and summaries; it hears actions and events."""
+    broker_rules.check_ingest(fleet, eventually)
 
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs Postgres as somebody else")

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import broker_rules
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -107,6 +108,16 @@ def test_an_agent_speaks_for_itself_alone(shipped, eventually):
     assert operator.heard == [TOPICS.down("web-1", "watermark")]
     for client in (ingest, operator, agent):
         client.close()
+
+
+def test_alerts_are_none_of_an_agents_business(shipped, eventually):
+    """An agent tells events of its own host; it can neither hear alerts nor raise, change or act on any."""
+    broker_rules.check_agents(shipped, eventually)
+
+
+def test_ingest_and_people_have_the_topics_of_alerts(shipped, eventually):
+    """Ingest publishes alerts, transitions and summaries; it hears actions and events."""
+    broker_rules.check_ingest(shipped, eventually)
 
 
 def test_strangers_are_refused(shipped, eventually):

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import yaml
 
+from compose import nats
 from shared.cli import COMMANDS
 from shared.names import is_host
 
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "compose"
 UNITS = sorted((COMPOSE / "systemd").glob("*.service"))
 STACK = yaml.safe_load((COMPOSE / "compose.yaml").read_text())
-OURS = ("ingest", "api", "scheduler", "agent", "doctor")
+OURS = ("ingest", "api", "notifier", "scheduler", "agent", "doctor")
 
 
 def settings_of(command):
@@ -31,7 +32,7 @@ def settings_of(command):
 
 
 def test_the_stack_has_every_part():
-    """Broker, database, all four parts and the doctor are services."""
+    """Broker, database, all five parts and the doctor are services."""
     assert set(STACK["services"]) == {"mosquitto", "postgres", *OURS}
 
 
@@ -94,8 +95,24 @@ def test_names_of_services_are_no_host_names():
     """An agent's credential can never be that of a service: their names are outside the grammar of hosts."""
     users = re.findall(r"^user (\S+)", (COMPOSE / "mosquitto.acl").read_text(), re.MULTILINE)
     users += re.findall(r'user: "(service[^"]*)"', (COMPOSE / "nats.conf").read_text())
-    assert {"service.ingest", "service.operator"} <= set(users)
+    assert {"service.ingest", "service.operator", "service.homeassistant"} <= set(users)
     assert not any(is_host(user) for user in users)
+
+
+@pytest.mark.parametrize("user", ["ingest", "operator"])
+def test_every_brokers_rules_are_the_same(user):
+    """What a service may do on the embedded broker it may do on one's own, and nothing more."""
+    grant = next(each for each in nats.service_grants(dict.fromkeys(nats.SERVICES, "")) if each.user == user)
+    conf = (COMPOSE / "nats.conf").read_text().partition(f'"service.{user}"')[2]
+    publish, subscribe = (re.findall(r'"(.+?)"', re.search(rf"{word}: \[(.*?)\]", conf, re.DOTALL)[1])
+                          for word in ("publish", "subscribe"))
+    assert set(publish) == {topic.replace("/", ".").replace("+", "*") for topic in grant.publish}
+    assert set(subscribe) == {topic.replace("/", ".").replace("+", "*") for topic in grant.subscribe}
+    block = (COMPOSE / "mosquitto.acl").read_text().partition(f"user service.{user}\n")[2].partition("\n\n")[0]
+    rules = re.findall(r"^topic (read|write|readwrite) (\S+)$", block, re.MULTILINE)
+    for access, topics in (("write", grant.publish), ("read", grant.subscribe)):
+        allowed = {topic.replace("#", ">") for word, topic in rules if access in word and not topic.startswith("$")}
+        assert allowed == {topic for topic in topics if not topic.startswith("$")}
 
 
 def test_the_dockerfile_does_not_run_as_root():

@@ -83,8 +83,8 @@ def test_a_log_file_outlives_a_full_disk(tmp_path):
 
 def _stack(**changes):
     return stack.Stack(**{
-        "data": Path("/data"), "host": "web-1", "interval": 5.0, "api_port": 8480, "ingest_probe_port": 8481,
-        "scheduler_probe_port": 8482, "broker_urls": {name: f"mqtt://{name}" for name in
+        "data": Path("/data"), "host": "web-1", "interval": 5.0, "api_port": 8480,
+        "probe_ports": {"ingest": 8481, "scheduler": 8482, "notifier": 8483}, "broker_urls": {name: f"mqtt://{name}" for name in
                                                       ("ingest", "api", "scheduler", "operator", "agent")},
         "database_url": "postgresql://secret", "token": "dbt_secret"} | changes)
 
@@ -94,7 +94,7 @@ def test_no_secret_stands_in_arguments_and_each_service_gets_only_its_own():
     inherited = {"PATH": "/bin", "DRUMBEAT_TOKEN": "dbt_old", "DRUMBEAT_DATABASE_URL": "postgresql://old",
                  "DRUMBEAT_PORT": "1", "DRUMBEAT_LABELS": "site=a"}
     programs = {program.name: program for program in stack.programs(_stack(), inherited)}
-    assert list(programs) == ["ingest", "api", "scheduler", "agent"]
+    assert list(programs) == ["ingest", "api", "notifier", "scheduler", "agent"]
     assert all(program.argv == [sys.executable, "-P", "-m", "shared.cli", name] for name, program in programs.items())
     agent = programs["agent"].env
     assert "secret" not in str(agent)
@@ -103,6 +103,18 @@ def test_no_secret_stands_in_arguments_and_each_service_gets_only_its_own():
     assert programs["ingest"].env["DRUMBEAT_DATABASE_URL"] == "postgresql://secret"
     assert "DRUMBEAT_BOOTSTRAP_TOKEN" not in programs["ingest"].env
     assert programs["api"].env["DRUMBEAT_PORT"] == "8480"
+
+
+def test_the_notifier_has_the_database_and_an_address_for_its_links():
+    """It gets no broker and no token; its links lead to the API, or to where whoever starts it says that people reach it."""
+    def told(inherited):
+        return {program.name: program.env for program in stack.programs(_stack(), inherited)}["notifier"]
+
+    env = told({})
+    assert (env["DRUMBEAT_DATABASE_URL"], env["DRUMBEAT_PROBE_PORT"]) == ("postgresql://secret", "8483")
+    assert env["DRUMBEAT_PUBLIC_URL"] == "http://127.0.0.1:8480"
+    assert not {"DRUMBEAT_BROKER_URL", "DRUMBEAT_BOOTSTRAP_TOKEN", "DRUMBEAT_TOKEN"} & set(env)
+    assert told({"DRUMBEAT_PUBLIC_URL": "https://watch.example"})["DRUMBEAT_PUBLIC_URL"] == "https://watch.example"
 
 
 def test_services_can_be_left_out():
