@@ -56,18 +56,25 @@ class Api:
 
     def fetch(self, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """The answer to GET `path`, decoded. Raises ApiError."""
+        wanted = {name: value for name, value in (parameters or {}).items() if value not in (None, [], ())}
+        return self._ask("GET", path, params=wanted)
+
+    def publish(self, method: str, path: str, body: Any = None) -> Any:
+        """Change something: the answer to PUT, POST or DELETE `path`, decoded; None where it is empty. Raises ApiError."""
+        return self._ask(method, path, json=body)
+
+    def _ask(self, method: str, path: str, **more: Any) -> Any:
         import httpx
 
-        wanted = {name: value for name, value in (parameters or {}).items() if value not in (None, [], ())}
         try:
-            answer = self._client.get(path, params=wanted)
+            answer = self._client.request(method, path, **more)
         except (httpx.TransportError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise ApiError(f"{self._base} does not answer ({str(error) or type(error).__name__}): is drumbeat up (or "
                            "drumbeat api) running there, and is --api-url (DRUMBEAT_API_URL) right?") from None
-        if answer.status_code != httpx.codes.OK:
+        if not answer.is_success:
             raise ApiError(refusal(self._base, answer.status_code, _detail(answer)), answer.status_code)
         try:
-            return answer.json()
+            return answer.json() if answer.content else None
         except ValueError:
             raise ApiError(f"{self._base} does not answer as drumbeat's API does; check --api-url") from None
 

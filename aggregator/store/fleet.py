@@ -169,7 +169,14 @@ def _where(asked: Filter) -> tuple[list[str], dict[str, Any]]:
         if value:
             where.append(clause)
             parameters[name] = value
-    for number, (key, wanted) in enumerate(asked.labels.items()):
+    labelled, labels = labels_where(asked.labels)
+    return where + labelled, parameters | labels
+
+
+def labels_where(labels: Mapping[str, str | None]) -> tuple[list[str], dict[str, Any]]:
+    """Clauses for hosts `h` that have these labels (a value of None: any), and their parameters. Pure."""
+    where, parameters = list[str](), dict[str, Any]()
+    for number, (key, wanted) in enumerate(labels.items()):
         label, value = f":label{number}", f":value{number}"
         where.append(f"jsonb_exists(h.labels, {label})" if wanted is None
                      else f"h.labels @> jsonb_build_object(CAST({label} AS text), CAST({value} AS text))")

@@ -80,7 +80,7 @@ def _history(backend: Backend, wanted: formats.Format, host: str, asked: AskedSp
     parameters.check_size(span, plan, metrics=len(names))
     points = _fetch(backend, [number], names, plan, span, rate=rate)
     low, mean, high = (downsample.shown(values) for values in (points.low, points.mean, points.high))
-    ts = _times(points.ts, plan.step)
+    ts = times(points.ts, plan.step)
 
     def document() -> dict[str, Any]:
         columns = {name: {"unit": _unit(name, rate=rate), "min": low[:, n].tolist(), "mean": mean[:, n].tolist(),
@@ -122,7 +122,7 @@ class _Series:
     values: dict[str, Floats]
 
     def document(self, step: int) -> dict[str, Any]:
-        return {self.kind: self.name, "ts": _times(self.ts, step)} | self.lists()
+        return {self.kind: self.name, "ts": times(self.ts, step)} | self.lists()
 
     def lists(self) -> dict[str, list[float]]:
         return {name: downsample.shown(values).tolist() for name, values in self.values.items()}
@@ -148,11 +148,12 @@ def _by_group(hosts: Sequence[fleet.Host], points: Points, label: str | None, ho
 def _series_table(series: Sequence[_Series], step: int, how: str | None) -> formats.Table:
     names = ("min", "mean", "max") if how is None else ("value",)
     rows = (row for one in series for row in zip(
-        [one.name] * len(one.ts), _times(one.ts, step), *one.lists().values(), strict=True))
+        [one.name] * len(one.ts), times(one.ts, step), *one.lists().values(), strict=True))
     return formats.Table(("host" if how is None else "group", "ts", *names), rows)
 
 
-def _times(ts: Integers, step: int) -> list[str]:
+def times(ts: Integers, step: int) -> list[str]:
+    """Microseconds as RFC 3339, in whole seconds where there is a step."""
     texts: list[str] = np.datetime_as_string(ts.astype("datetime64[us]"), unit="s" if step else "ms", timezone="UTC").tolist()
     return texts
 
