@@ -4,5 +4,6 @@
 * `machine`   this machine: file handles, clock, disk
 * `broker`    the MQTT broker, by really trying what drumbeat needs on a scratch topic
 * `database`  Postgres: version, rights, schema, partitions, retention, leases, freshness
+* `alerts`    alerts and notifications in Postgres: what waits, channels that fail
 * `service`   the REST API
 """

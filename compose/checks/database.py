@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from compose.checks import alerts
 from compose.checks.finding import Finding, fail, ok, unknown, warn
 from shared import database, logs
 
@@ -230,4 +231,5 @@ def _free_bytes(door: Door, url: str) -> int | None:
 _BASICS: tuple[tuple[str, Callable[[Door], Finding]], ...] = (
     ("postgres version", version), ("database rights", rights), ("clock offset", clock))
 _DETAILS: tuple[tuple[str, Callable[[Door], Finding]], ...] = (
-    ("partitions", partitions), ("ingest", lease), ("samples", freshness), ("refusals", refusals))
+    ("partitions", partitions), ("ingest", lease), ("samples", freshness), ("refusals", refusals),
+    ("alerts", alerts.outbox), ("notifications", alerts.notifications))

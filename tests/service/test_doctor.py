@@ -73,7 +73,7 @@ def test_a_database_that_works(database_url, environ, capsys):
     status, found = run(capsys, environ | {"DRUMBEAT_DATABASE_URL": database_url})
     assert status == 0
     for check in ("database", "postgres version", "database rights", "clock offset", "partitions", "ingest", "samples",
-                  "refusals", "retention"):
+                  "refusals", "alerts", "notifications", "retention"):
         assert found[check]["level"] == "ok", found[check]
 
 
@@ -89,6 +89,32 @@ def test_a_database_without_ingest_fails(database_url, environ, capsys):
     assert "drumbeat ingest" in found["ingest"]["mend"]
     assert found["samples"]["level"] == "warn"
     assert "1 of future" in found["refusals"]["text"]
+
+
+def test_alerts_that_nobody_tells_are_found(database_url, environ, capsys):
+    """Transitions that wait for ingest or for the notifier fail, with who should run; a channel that fails is a warning."""
+    with database.open_connection(database_url, "tests") as connection:
+        connection.execute("""INSERT INTO notification_channel (name, definition, secret, failing_since)
+                              VALUES ('mail', '{}', 'canary', now())""")
+        _, found = run(capsys, environ | {"DRUMBEAT_DATABASE_URL": database_url})
+        assert (found["alerts"]["level"], found["notifications"]["level"]) == ("ok", "warn")
+        assert "mail" in found["notifications"]["text"]
+        store_old_alert(connection)
+    status, found = run(capsys, environ | {"DRUMBEAT_DATABASE_URL": database_url})
+    assert (status, found["alerts"]["level"], found["notifications"]["level"]) == (1, "fail", "fail")
+    assert "drumbeat notifier" in found["notifications"]["mend"]
+    assert "canary" not in json.dumps(found)
+
+
+def store_old_alert(connection):
+    """An alert whose transition nobody has told for five minutes."""
+    connection.execute("""
+        WITH h AS (INSERT INTO host (name, partition) VALUES ('web-1', 10) RETURNING id),
+             a AS (INSERT INTO alert (id, host_id, rule, type, state, severity, rule_revision, started_at, changed_at)
+                   SELECT 1, id, 'cpu_high', 'cpu_high', 'firing', 'warning', 1, now(), now() FROM h RETURNING id),
+             e AS (INSERT INTO alert_event (id, alert_id, at, recorded_at, kind, severity, rule_revision)
+                   SELECT 1, id, now(), now() - interval '5 min', 'firing', 'warning', 1 FROM a RETURNING id)
+        INSERT INTO outbox (partition, alert_id, event_id, created_at) SELECT 10, 1, id, now() - interval '5 min' FROM e""")
 
 
 def test_a_database_without_schema_is_a_warning(empty_database_url, environ, capsys):
