@@ -1,6 +1,6 @@
 """Alert rules as data: what is watched, from when it is an alert, for how long, and for which hosts. Pure.
 
-A rule is one of ten kinds; `Rule` describes every field. `problems` says in words what is wrong with one.
+A rule is one of ten kinds; `Rule` describes every field. `rule_problems.problems` says in words what is wrong with one.
 """
 
 import dataclasses
@@ -79,6 +79,11 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename
     def alert_type(self) -> str:
         """What kind of trouble it tells: its `type`, or its name."""
         return self.type or self.name
+
+    @property
+    def event_type(self) -> str:
+        """The events that a rule of kind `event` hears: `event`, or its name."""
+        return self.event or self.name
 
     @property
     def source(self) -> str:

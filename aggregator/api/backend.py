@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 
 from aggregator.analysis.health import DEFAULT_PROFILE, Profile
 from aggregator.api.problems import not_ready
-from aggregator.store import policies, reading, tokens
+from aggregator.store import policies, reading, rules, tokens
 from aggregator.store.history import History, Layouts
 from shared import database, logs
 
@@ -57,6 +57,8 @@ class Backend:
                 if database.wait_until_ready(self._url, "drumbeat-api", self._is_stopping.is_set):
                     self._missing = "migrating the schema"
                     database.migrate(self._url)
+                    with database.open_connection(self._url, "drumbeat-api") as connection:
+                        rules.ensure_packs(connection)
                     if self._bootstrap_token:
                         tokens.ensure(self.engine, "bootstrap", self._bootstrap_token)
                     self._missing = ""
