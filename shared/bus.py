@@ -76,6 +76,8 @@ class Client:
         self._next_attempt = 0.0
         self._started = 0.0
         self._attempts_failed = 0
+        self._handed = 0
+        self._unconfirmed: dict[int, int] = {}
         self.is_connected = False
         self.connections = 0
         self.failures = 0
@@ -136,7 +138,23 @@ class Client:
             raise BusError(f"message for {topic} is {len(payload)} bytes; at most {MAX_PACKET_BYTES - 1024}")
         if self._paho is None or not self.is_connected:
             return False
-        return self._paho.publish(topic, payload, qos, retain).rc == paho.MQTT_ERR_SUCCESS
+        sent = self._paho.publish(topic, payload, qos, retain)
+        if sent.rc != paho.MQTT_ERR_SUCCESS:
+            return False
+        if qos:
+            self._handed += 1
+            self._unconfirmed[sent.mid] = self._handed
+        return True
+
+    @property
+    def handed(self) -> int:
+        """How many messages of QoS 1 were handed over so far."""
+        return self._handed
+
+    @property
+    def confirmed(self) -> int:
+        """The broker has the first so many of them, those apart that a connection took with it when it was lost."""
+        return next(iter(self._unconfirmed.values()), self._handed + 1) - 1
 
     def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> int:
         """Publish many (topic, payload) at QoS 0 with one write; the number handed over, 0 where there is no connection."""
@@ -235,6 +253,7 @@ class Client:
             client.will_set(self._will.topic, self._will.payload, 1, retain=True)
         client.on_connect = self._on_connack
         client.on_subscribe = self._on_suback
+        client.on_publish = self._on_published
         client.on_message = lambda _client, _data, message: self._deliver(
             message.topic.encode(), bytes(message.payload), message.retain)
         return client
@@ -254,6 +273,9 @@ class Client:
         else:
             self._ready()
 
+    def _on_published(self, _client: paho.Client, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
+        self._unconfirmed.pop(mid, None)
+
     def _ready(self) -> None:
         self.is_connected, self.last_error, self._attempts_failed = True, "", 0
         self.connections += 1
@@ -270,6 +292,7 @@ class Client:
         if sock is not None:
             sock.close()
         was_connected, self.is_connected, self._paho = self.is_connected, False, None
+        self._unconfirmed.clear()
         self._attempts_failed = 0 if was_connected else self._attempts_failed + 1
         delay = random.uniform(0, min(self._max_delay, 2.0 ** min(self._attempts_failed, 16) / 2))  # noqa: S311
         self._next_attempt = time.monotonic() + delay

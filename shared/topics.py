@@ -35,6 +35,10 @@ class Topics:
             return [f"{self.root}/agent/+/+/up/+"]
         return [f"{self.root}/agent/{part:02d}/+/up/+" for part in range(PARTITIONS) if part % slots == slot]
 
+    def alert_filters(self) -> list[str]:
+        """What every owner of a slot subscribes to beside its slot's agents: topics that name no partition."""
+        return [self.alert("+", "+"), self.alert_action("+", "+"), self.event("+")]
+
     def health(self, host: str) -> str:
         return f"{self.root}/health/{host}"
 
