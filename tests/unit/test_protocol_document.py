@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from aggregator.analysis import rule_pack
+from aggregator.analysis.rules import alert_key, instance_text
+from aggregator.ingest import homeassistant
 from shared import catalogue, wire
-from shared.topics import DOWN_KINDS, UP_KINDS
+from shared.topics import DOWN_KINDS, UP_KINDS, Topics
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "shared" / "README.md").read_text()
 EXAMPLES = dict(re.findall(r"^### `([a-z-]+)`\n\n```json\n(.*?)```", DOCUMENT, re.MULTILINE | re.DOTALL))
@@ -52,3 +55,19 @@ def test_reasons_and_topics_are_told():
     for kinds, direction in ((UP_KINDS, "up"), (DOWN_KINDS, "down")):
         for kind in kinds:
             assert f"`agent/{{partition}}/{{host}}/{direction}/{kind}`" in DOCUMENT
+
+
+def test_topics_of_alerts_are_told():
+    """Every topic that is built for alerts stands with its path; so does Home Assistant's."""
+    topics = Topics("")
+    built = (topics.alert("{host}", "{alert}"), topics.alert_event("{severity}", "{host}"), topics.alert_summary("{host}"),
+             topics.alert_action("{host}", "{alert}"), topics.event("{host}"), f"/{homeassistant.topic('{host}')}")
+    assert all(f"| `{path.removeprefix('/')}` |" in DOCUMENT for path in built)
+
+
+def test_the_example_of_an_alert_is_one_that_rules_make():
+    """The alert shown is of a rule that comes along, and its topic and threshold are those that this rule gives."""
+    alert = wire.decode(wire.Alert, EXAMPLES["alert"].encode())
+    rule = next(rule for rule in rule_pack.PACKS["host-defaults"] if rule.name == alert.rule)
+    assert alert.alert == alert_key(rule.name, instance_text(alert.instance))
+    assert (alert.threshold, alert.severity) == (rule.critical, "critical")
