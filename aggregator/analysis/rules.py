@@ -145,7 +145,7 @@ def instance_text(labels: Mapping[str, str]) -> str:
 
 def instance_labels(text: str) -> dict[str, str]:
     """`mount=/var` → {mount: /var}."""
-    return dict(pair.split("=", 1) for pair in text.split(",")) if text else {}
+    return {name: value for name, sign, value in (pair.partition("=") for pair in text.split(",")) if sign}
 
 
 def alert_key(rule: str, instance: str) -> str:

@@ -44,15 +44,14 @@ class Grown:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """The entries of one layout: rule, instance and the key of each; `start` is their place in the flat arrays."""
+    """The entries of one layout, (rule, instance) each."""
 
-    start: int
     entries: Sequence[tuple[str, str]]
     index: Mapping[tuple[str, str], int]
 
 
 class Plans:
-    """Plans of all layouts for one set of rules. `position`, `kind`: flat over entries; `first`, `count`: by layout."""
+    """Plans of all layouts for one set of rules. `position`, `kind`, `entries`: flat; `first`, `count`: by layout."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._by_base: dict[str, list[tuple[Rule, dict[str, str]]]] = {}
@@ -62,6 +61,7 @@ class Plans:
             if split is not None:
                 self._by_base.setdefault(split[0], []).append((rule, split[1]))
         self._plans: dict[int, Plan] = {}
+        self.entries: list[tuple[str, str]] = []
         self._position, self._kind = Grown(0), Grown(0, np.int8)
         self._first, self._count = Grown(0), Grown(NONE)
 
@@ -103,7 +103,8 @@ class Plans:
             self._count.extend(missing)
         self._first.array[layout.index], self._count.array[layout.index] = start, len(found)
         entries = [(rule.name, instance) for rule, instance, _ in found]
-        return Plan(start, entries, {entry: k for k, entry in enumerate(entries)})
+        self.entries += entries
+        return Plan(entries, {entry: k for k, entry in enumerate(entries)})
 
     def _matches(self, key: str) -> list[tuple[Rule, str]]:
         if key.partition("{")[0] not in self._by_base:
@@ -138,9 +139,8 @@ class Blocks:
             self.layout.extend(hosts - len(self.base))
             self.base.extend(hosts - len(self.base))
 
-    def bind(self, row: int, layout: int, plan: Plan, variant: Callable[[str, str], int],
-             condition: Callable[[tuple[str, str]], int]) -> None:
-        """Give a host the block for a layout; `condition` says which of its conditions are remembered."""
+    def bind(self, row: int, layout: int, plan: Plan, variant: Callable[[str, str], int]) -> int:
+        """Give a host the block for a layout; its first slot."""
         self.unbind(row)
         size = len(plan.entries)
         free = self._free.get(size)
@@ -148,7 +148,7 @@ class Blocks:
         self.base.array[row], self.layout.array[row] = base, layout
         self._sizes[row] = size
         self.variant[base:base + size] = [variant(rule, instance) for rule, instance in plan.entries]
-        self.condition[base:base + size] = [condition(entry) for entry in plan.entries]
+        return base
 
     def unbind(self, row: int) -> None:
         """Give the host's block back."""

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.analysis import latches
+from aggregator.live.bindings import NONE
 from aggregator.live.variants import LEVELS, Variants
 
 Key = tuple[int, str, str]
@@ -16,6 +17,7 @@ Key = tuple[int, str, str]
 class Conditions:
     """`on`, `since`: latches (see analysis.latches), `level`: the highest that is on; `variant`: the rule's row.
 
+    `slot`: the slot of a sample's numbers that feeds it (see bindings), NONE for those that samples do not feed.
     `keys[i]` is whose condition row i is; freed rows are used again.
     """
 
@@ -29,6 +31,7 @@ class Conditions:
         self.level = np.zeros(64, np.int64)
         self.waits = np.zeros(64, bool)
         self.variant = np.zeros(64, np.int64)
+        self.slot = np.full(64, NONE, np.int64)
 
     def add(self, key: Key, variant: int) -> int:
         """The row of a condition, made where it was at rest."""
@@ -38,14 +41,15 @@ class Conditions:
         row = self._free.pop() if self._free else self._append()
         self.keys[row], self.of[key] = key, row
         self.by_host.setdefault(key[0], set()).add(row)
-        self.on[row], self.since[row], self.level[row], self.waits[row], self.variant[row] = False, np.nan, 0, False, variant
+        self.on[row], self.since[row], self.level[row], self.waits[row] = False, np.nan, 0, False
+        self.variant[row], self.slot[row] = variant, NONE
         return row
 
     def remove(self, row: int) -> None:
         """The condition is at rest."""
         key = self.keys[row]
         assert key is not None  # noqa: S101 (rows are removed once)
-        self.keys[row] = None
+        self.keys[row], self.slot[row] = None, NONE
         del self.of[key]
         own = self.by_host[key[0]]
         own.discard(row)
@@ -56,7 +60,8 @@ class Conditions:
     def _append(self) -> int:
         self.keys.append(None)
         if len(self.keys) > len(self.level):
-            for name, fill in (("on", False), ("since", np.nan), ("level", 0), ("waits", False), ("variant", 0)):
+            for name, fill in (("on", False), ("since", np.nan), ("level", 0), ("waits", False), ("variant", 0),
+                               ("slot", NONE)):
                 old: NDArray[np.generic] = getattr(self, name)
                 setattr(self, name, np.concatenate([old, np.full_like(old, fill)]))
         return len(self.keys) - 1

@@ -1,0 +1,396 @@
+"""The alert engine of a slot: frames, snapshots, events and silence in, transitions of alerts out. No I/O, no clock.
+
+One condition is watched for each (host, rule, instance). Its way: at rest → pending (a threshold is passed) → firing (that has
+lasted for the rule's `for`) → resolved (the value was back for `recover_for`); a pending one that comes back is cancelled.
+
+1. A sample is looked at only when it is newer than what was looked at before, and not a late one that an agent sent again:
+   event time goes forward, host by host.
+2. Its numbers are compared with the rules' thresholds, for all samples of the frame at once (`bindings`). What passes no
+   threshold and is at rest is done with: that is nearly everything.
+3. The rest runs through the latches, again all at once (`conditions`); only what changes is looked at one by one (`transitions`).
+4. A host that is down makes its other alerts unknown; they are known again, or over, with its next samples.
+5. A condition that comes and goes too often is flapping: its alert stays open until it is calm (`analysis.flapping`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregator.analysis.matching import rank
+from aggregator.analysis.rules import Kind, Override, Rule, Stored
+from aggregator.live.alerts import Alert, Change
+from aggregator.live.bindings import MISSING, NONE, PLAIN, RATE, Blocks, Plans
+from aggregator.live.conditions import Key
+from aggregator.live.containers import Restarts, holding
+from aggregator.live.frame import Frame
+from aggregator.live.hosts import Hosts
+from aggregator.live.layouts import Layouts
+from aggregator.live.minutes import waves
+from aggregator.live.presence import Presence
+from aggregator.live.rates import Rates
+from aggregator.live.transitions import Transitions, hosts_of
+from aggregator.live.variants import LOST, Variants
+from shared import catalogue, wire
+from shared.names import metric_name
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+LATE_SECONDS = 120.0
+"""A sample that comes later than its host's samples usually do by this much was sent again, and raises nothing."""
+GAP_SECONDS = 60.0
+"""After this long without a sample (or 3 intervals), what was waiting begins to wait anew."""
+GONE_SECONDS = 120.0
+"""How long a metric may be absent from its host's samples before its alert is over."""
+SAMPLED: tuple[Kind, ...] = ("threshold", "rate", "missing", "baseline")
+"""Kinds whose conditions are fed by samples."""
+
+
+class Engine:
+    """Alerts of all hosts of a slot. `labels`: by host row."""
+
+    def __init__(self, hosts: Hosts, layouts: Layouts) -> None:
+        self.labels: dict[int, Mapping[str, str]] = {}
+        self._hosts, self._layouts = hosts, layouts
+        self._turns = Transitions(hosts)
+        self._presence, self._rates, self._restarts = Presence(), Rates(), Restarts()
+        self._blocks, self._plans = Blocks(), Plans([])
+        self._by_kind: dict[str, list[Rule]] = {}
+        self._own_limits: dict[int, dict[str, tuple[float | None, float | None]]] = {}
+        self._absent: dict[Key, float] = {}
+        self._queued: list[Change] = []
+        self._clock, self._lag, self._lag_now = np.zeros(64), np.zeros(64), np.full(64, np.inf)
+        self._lag_minute = 0
+
+    @property
+    def alerts(self) -> dict[Key, Alert]:
+        """Open and held alerts by (host row, rule, instance)."""
+        return self._turns.alerts
+
+    @property
+    def down(self) -> set[str]:
+        """Names of hosts from which nothing comes."""
+        return self._turns.down
+
+    def take_passed(self) -> list[Alert]:
+        """Held alerts whose condition has passed since the last call: the table should know that they are held no more."""
+        passed, self._turns.passed = self._turns.passed, []
+        return passed
+
+    def configure(self, rules: Sequence[Stored], overrides: Mapping[tuple[str, str], Override], now: float) -> list[Change]:
+        """Watch by these rules from now on. Alerts whose rule is gone, or applies to their host no more, are resolved."""
+        variants = self._turns.variants = Variants(rules, overrides)
+        watched = [one.rule for one in variants.named.values()]
+        self._plans = Plans(watched)
+        self._by_kind = {kind: [rule for rule in watched if rule.kind == kind] for kind in {rule.kind for rule in watched}}
+        for row in range(len(self._blocks.base)):
+            self._blocks.unbind(row)
+        return self._reconsider(list(self._turns.conditions.of.items()), now)
+
+    def set_labels(self, row: int, labels: Mapping[str, str]) -> None:
+        """The labels of a host, which rules select by."""
+        self._grow()
+        if self.labels.get(row, {}) == labels:
+            return
+        self.labels[row] = dict(labels)
+        self._queued += self._rebind(row)
+
+    def sensors(self, row: int, snapshot: wire.Sensors) -> None:
+        """The limits that a host's temperature sensors have of their own."""
+        own = {f"{sensor.group} {sensor.label}": (sensor.high, sensor.critical) for sensor in snapshot.sensors
+               if sensor.kind == "temperature" and (sensor.high is not None or sensor.critical is not None)}
+        if own != self._own_limits.get(row, {}):
+            self._grow()
+            self._own_limits[row] = own
+            self._queued += self._rebind(row)
+
+    def _rebind(self, row: int) -> list[Change]:
+        self._blocks.unbind(row)
+        own = [(key, at) for key, at in self._turns.conditions.of.items() if key[0] == row]
+        return self._reconsider(own, float(self._clock[row]))
+
+    def _reconsider(self, conditions: Sequence[tuple[Key, int]], now: float) -> list[Change]:
+        """Give conditions the present variant of their rule; end those that have none."""
+        changes = []
+        for key, at in conditions:
+            variant = self._variant(*key)
+            if variant:
+                self._turns.conditions.variant[at] = variant
+            else:
+                changes += self._turns.end(key, max(now, float(self._clock[key[0]])), "the rule is gone or applies no more")
+        return changes
+
+    def _variant(self, row: int, rule: str, instance: str) -> int:
+        own = self._own_limits.get(row)
+        limits = own.get(instance.removeprefix("sensor=")) if own and instance.startswith("sensor=") else None
+        return self._turns.variants.of(rule, self._hosts.all[row].name, self.labels.get(row, {}), limits)
+
+    def restore(self, alerts: Sequence[Alert]) -> None:
+        """Take up the open and held alerts of the tables; call it after `configure`, once, at a takeover."""
+        self._grow()
+        self._clock[:len(self._hosts)] = self._hosts.newest_ts[:len(self._hosts)]
+        for alert in sorted(alerts, key=lambda one: one.held, reverse=True):
+            key = alert.host.row, alert.rule, alert.instance
+            self._turns.restore(key, alert, self._variant(*key), float(self._clock[key[0]]))
+        self._queued += self._reconsider(list(self._turns.conditions.of.items()), 0.0)
+
+    def _grow(self) -> None:
+        count = len(self._hosts)
+        self._blocks.grow(count)
+        self._presence.grow(count)
+        while count > len(self._clock):
+            self._clock = np.concatenate([self._clock, np.zeros_like(self._clock)])
+            self._lag = np.concatenate([self._lag, np.zeros_like(self._lag)])
+            self._lag_now = np.concatenate([self._lag_now, np.full_like(self._lag_now, np.inf)])
+
+    # Samples
+
+    def frame(self, frame: Frame) -> list[Change]:
+        """The transitions that the samples of a frame lead to. Call it before the frame is committed."""
+        self._grow()
+        changes = self._unqueued()
+        rows = frame.rows()
+        lag = frame.received_at - frame.times
+        self._note_lag(rows, lag, frame.received_at)
+        is_news = (frame.times > self._clock[rows]) & (lag <= self._lag[rows] + np.maximum(LATE_SECONDS, 3 * frame.intervals))
+        chosen = np.flatnonzero(is_news & ~self._presence.is_draining(rows))
+        chosen = chosen[np.argsort(frame.times[chosen], kind="stable")]
+        for wave in waves(rows[chosen]):
+            changes += self._samples(frame, chosen[wave], rows[chosen[wave]])
+        return self._finished(changes)
+
+    def _unqueued(self) -> list[Change]:
+        changes, self._queued = self._queued, []
+        return changes
+
+    def _note_lag(self, rows: Rows, lag: Floats, received_at: float) -> None:
+        """How late each host's samples come at least (its clock may be slow): what was least in the minute before."""
+        minute = int(received_at // 60)
+        if minute != self._lag_minute:
+            is_known = np.isfinite(self._lag_now) & (minute == self._lag_minute + 1)
+            self._lag = np.where(is_known, np.maximum(self._lag_now, 0.0), 0.0)
+            self._lag_now, self._lag_minute = np.full_like(self._lag_now, np.inf), minute
+        np.minimum.at(self._lag_now, rows, lag)
+
+    def _samples(self, frame: Frame, chosen: Rows, rows: Rows) -> list[Change]:
+        """Samples `chosen` of a frame, of hosts `rows`, each host once."""
+        ts = frame.times[chosen]
+        layouts = np.array([frame.layouts[i].index for i in chosen.tolist()], np.int64)
+        for i in np.flatnonzero(self._blocks.layout.array[rows] != layouts).tolist():
+            self._bind(int(rows[i]), int(layouts[i]), float(ts[i]))
+        gap = ts - self._clock[rows] > np.maximum(GAP_SECONDS, 3 * frame.intervals[chosen])
+        self._clock[rows] = ts
+        count = self._plans.count[layouts]
+        sample = np.repeat(np.arange(len(rows)), count)
+        within = np.arange(len(sample)) - np.repeat(np.cumsum(count) - count, count)
+        entry = self._plans.first[layouts][sample] + within
+        slot = self._blocks.base.array[rows][sample] + within
+        values = frame.values[frame.starts[chosen][sample] + self._plans.position[entry]]
+        special = np.flatnonzero(self._plans.kind[entry] != PLAIN)
+        if len(special):
+            values[special] = self._special(values[special], entry[special], slot[special], rows[sample[special]],
+                                            ts[sample[special]])
+        variants, variant = self._turns.variants, self._blocks.variant[slot]
+        passes = values * variants.sign[variant] >= variants.low[variant]
+        hot = np.flatnonzero((passes | self._conditions_of(slot)) & ~np.isnan(values))
+        if not len(hot):
+            return []
+        at = self._remembered(rows[sample[hot]], entry[hot], slot[hot])
+        self._turns.conditions.interrupt(at[gap[sample[hot]]])
+        return self._turns.feed(at, values[hot], ts[sample[hot]])
+
+    def _remembered(self, rows: Rows, entry: Rows, slot: Rows) -> Rows:
+        """The conditions of slots, made for those that were at rest."""
+        condition = self._blocks.condition
+        for i in np.flatnonzero(condition[slot] == NONE).tolist():
+            key = (int(rows[i]), *self._plans.entries[int(entry[i])])
+            self._attach(self._turns.conditions.add(key, int(self._blocks.variant[slot[i]])), int(slot[i]))
+        return condition[slot]
+
+    def _attach(self, condition: int, slot: int) -> None:
+        self._blocks.condition[slot], self._turns.conditions.slot[condition] = condition, slot
+
+    def _conditions_of(self, slot: Rows) -> NDArray[np.bool_]:
+        """Which slots have a condition that is not at rest. A slot may still point to one that came to rest elsewhere."""
+        condition = self._blocks.condition
+        pointing = np.flatnonzero(condition[slot] != NONE)
+        stale = pointing[self._turns.conditions.slot[condition[slot[pointing]]] != slot[pointing]]
+        condition[slot[stale]] = NONE
+        return np.asarray(condition[slot] != NONE)
+
+    def _special(self, values: Floats, entry: Rows, slot: Rows, rows: Rows, ts: Floats) -> Floats:
+        """What is not simply a number of the sample: whether a metric is missing, and changes over a window."""
+        is_rate = self._plans.kind[entry] == RATE
+        values = np.where(self._plans.kind[entry] == MISSING, self._plans.position[entry] == NONE, values)
+        rates = np.flatnonzero(is_rate & (self._blocks.variant[slot] > 0))
+        values[is_rate & (self._blocks.variant[slot] == 0)] = np.nan
+        if len(rates):
+            keys = [(int(rows[i]), *self._plans.entries[int(entry[i])]) for i in rates.tolist()]
+            variant = self._blocks.variant[slot[rates]]
+            counters = np.array([catalogue.is_counter(self._turns.variants.rules[one].metric) for one in variant.tolist()])
+            values[rates] = self._rates.changes(np.array([self._rates.row(key) for key in keys], np.int64), values[rates],
+                                                ts[rates], self._turns.variants.window[variant], counters)
+        return values
+
+    def _bind(self, row: int, layout: int, ts: float) -> None:
+        """The host sends another layout: find its conditions in it; what is in it no more is absent from now on."""
+        plan = self._plans.of(self._layouts.all[layout])
+        conditions = self._turns.conditions
+        base = self._blocks.bind(row, layout, plan, lambda rule, instance: self._variant(row, rule, instance))
+        for at in conditions.by_host.get(row, ()):
+            key = conditions.keys[at]
+            if key is None or self._turns.variants.rules[int(conditions.variant[at])].kind not in SAMPLED:
+                continue
+            if key[1:] in plan.index:
+                self._attach(at, base + plan.index[key[1:]])
+                self._absent.pop(key, None)
+            else:
+                self._absent.setdefault(key, ts)
+
+    # What is told otherwise
+
+    def status(self, row: int, status: wire.Status, now: float) -> list[Change]:
+        """A status message of a host came at `now` (Unix s)."""
+        self._grow()
+        self._presence.note(row, status, now)
+        return self.hello(row, status.boot_id, status.ts)
+
+    def hello(self, row: int, boot_id: str, ts: float) -> list[Change]:
+        """A host says which boot it is running since."""
+        self._grow()
+        if not self._presence.boot(row, boot_id, ts):
+            return []
+        return self._finished(self._hold(((row, rule.name, ""), 1.0, ts) for rule in self._by_kind.get("reboot", ())))
+
+    def containers(self, row: int, snapshot: wire.Containers) -> list[Change]:
+        """A host's containers as they are."""
+        self._grow()
+        self._restarts.note(row, snapshot)
+        readings = []
+        for rule in self._by_kind.get("state", ()):
+            if rule.subject == "container_restarted":
+                values = {name: float(self._restarts.within(row, name, snapshot.ts - rule.window))
+                          for name in self._restarts.names(row)}
+            else:
+                values = dict.fromkeys(holding(rule.subject, snapshot), 1.0)
+            open_ones = {key[2]: 0.0 for at in self._turns.conditions.by_host.get(row, ())
+                         if (key := self._turns.conditions.keys[at]) is not None and key[1] == rule.name}
+            values = open_ones | {_instance(container=name): value for name, value in values.items()}
+            readings += [((row, rule.name, instance), value, snapshot.ts) for instance, value in values.items()]
+        return self._finished(self._hold(readings))
+
+    def event(self, row: int, event: wire.Event) -> list[Change]:
+        """Something happened, says somebody: raise what watches for it, or end it."""
+        self._grow()
+        readings = []
+        for rule in self._by_kind.get("event", ()):
+            if (rule.event or rule.name) != event.type:
+                continue
+            key = row, rule.name, _instance(**event.instance)
+            self._turns.texts[key] = event.message
+            if rule.keep and key in self._turns.ends:
+                self._turns.ends[key] = event.ts + rule.keep
+            readings.append((key, 0.0 if event.resolved else float(rank(event.severity or rule.severity)), event.ts))
+        return self._finished(self._hold(readings))
+
+    def measured(self, rule: str, rows: Sequence[int], instances: Sequence[str], values: Floats, at: float) -> list[Change]:
+        """Values of a rule that samples do not carry (forecasts: seconds until the target, inf for never)."""
+        self._grow()
+        return self._finished(self._hold(((row, rule, instance), value, max(at, float(self._clock[row])))
+                                         for row, instance, value in zip(rows, instances, values.tolist(), strict=True)))
+
+    def _hold(self, readings: Iterable[tuple[Key, float, float]]) -> list[Change]:
+        """Feed conditions outside of samples, given as (key, value, event time), each key once."""
+        at, values, times = [], [], []
+        conditions, variants = self._turns.conditions, self._turns.variants
+        for key, value, ts in readings:
+            row = conditions.of.get(key)
+            if row is None:
+                variant = self._variant(*key)
+                if not value * variants.sign[variant] >= variants.low[variant]:
+                    self._turns.texts.pop(key, None)
+                    continue
+                row = conditions.add(key, variant)
+            at.append(row)
+            values.append(value)
+            times.append(ts)
+        return self._turns.feed(np.array(at, np.int64), np.array(values), np.array(times)) if at else []
+
+    # Time
+
+    def tick(self, now: float, connected_at: float) -> list[Change]:
+        """Silence, ends and flapping at `now`; call it about once a second. `connected_at`: since when ingest hears, else inf."""
+        self._grow()
+        changes = self._unqueued()
+        changes += self._silence(now, connected_at)
+        for key, end in list(self._turns.ends.items()):
+            if now >= end:
+                changes += self._turns.end(key, now, "its time is over")
+        for key, since in list(self._absent.items()):
+            if self._turns.conditions.of.get(key) is None:
+                del self._absent[key]
+            elif self._clock[key[0]] - since >= GONE_SECONDS:
+                del self._absent[key]
+                changes += self._turns.end(key, float(self._clock[key[0]]), "the host has no such metric any more")
+        changes += self._turns.calm(self._clock)
+        return self._finished(changes, is_tick=True)
+
+    def _silence(self, now: float, connected_at: float) -> list[Change]:
+        """Hosts that have gone, and those that are back."""
+        rules = self._by_kind.get("host_down", ())
+        if not rules or not np.isfinite(connected_at):
+            return []
+        value, heard = self._presence.judge(self._hosts, now, connected_at)
+        readings = []
+        for rule in rules:
+            open_rows = {key[0] for key in self._turns.alerts if key[1] == rule.name}
+            open_rows |= {key[0] for key in self._turns.conditions.of if key[1] == rule.name}
+            for row in {*np.flatnonzero(value > 0).tolist(), *open_rows}:
+                key = row, rule.name, ""
+                is_known = row in open_rows
+                if value[row] > 0:
+                    self._turns.texts[key] = self._presence.reason(row, self._hosts, now)
+                    reading = max(float(value[row]), LOST if self._hosts.all[row].name in self.down else 0.0)
+                elif is_known and heard[row]:
+                    self._turns.texts[key] = "the host reports again"
+                    reading = 0.0
+                else:
+                    continue
+                readings.append((key, reading, now))
+        return self._hold(readings)
+
+    def release(self, alert: Alert) -> None:
+        """An alert was resolved by hand, as the table says: it does not fire again before its condition has passed."""
+        self._turns.release(alert)
+
+    def _finished(self, changes: list[Change], *, is_tick: bool = False) -> list[Change]:
+        """What follows from changes: hosts that went down hide their alerts; composite rules look at their hosts again."""
+        for change in list(changes):
+            kind = self._kind(change.alert.rule)
+            if kind == "host_down" and change.kind == "firing":
+                changes += self._turns.hide(change.alert.host.row, change.at)
+        composites = self._by_kind.get("composite", ())
+        if composites:
+            names = {rule.name for rule in composites}
+            rows = hosts_of(changes) | ({key[0] for key in self._turns.conditions.of if key[1] in names} if is_tick else set())
+            latest = {change.alert.host.row: change.at for change in changes}
+            changes += self._hold(((row, rule.name, ""), float(self._is_composed(row, rule)),
+                                   max(latest.get(row, 0.0), float(self._clock[row]))) for row in rows for rule in composites)
+        return changes
+
+    def _kind(self, name: str) -> str:
+        stored = self._turns.variants.named.get(name)
+        return "" if stored is None else stored.rule.kind
+
+    def _is_composed(self, row: int, rule: Rule) -> bool:
+        """Whether all (or any) of a composite's rules have an active alert on the host."""
+        active = {alert.rule for at in self._turns.conditions.by_host.get(row, ())
+                  if (key := self._turns.conditions.keys[at]) is not None
+                  and (alert := self._turns.alerts.get(key)) is not None and alert.is_active}
+        return (all if rule.combine == "all" else any)(name in active for name in rule.rules)
+
+
+def _instance(**labels: str) -> str:
+    """The instance of some labels, with what metric names forbid replaced."""
+    return metric_name("x", **labels)[2:-1] if labels else ""
