@@ -7,6 +7,7 @@
 * `intake`    one message: topic, decoding, checks, deduplication; or a refusal
 * `commit`    one frame into Postgres, in one transaction, bisected where the database refuses it
 * `outgoing`  what is published after a commit: watermarks, health, fleet health
+* `homeassistant`, `devices`  hosts as Home Assistant's devices: the messages, and when they are told
 * `upkeep`    partitions, retention, rollups that are due
 * `gauges`    figures for /metrics
 """

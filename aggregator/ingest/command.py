@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from aggregator.ingest.homeassistant import DEFAULT_PREFIX
 from aggregator.ingest.service import Service
 from shared import bus, database, logs, probes
 from shared.settings import SettingsError, load
@@ -25,6 +26,9 @@ class IngestSettings(Struct, frozen=True, kw_only=True):
                                ge=1, le=64)] = 1
     probe_listen: Annotated[str, Meta(description="address of /livez, /readyz and /metrics")] = "127.0.0.1"
     probe_port: Annotated[int, Meta(description="port of /livez, /readyz and /metrics; 0 = any free", ge=0, le=65535)] = 8481
+    homeassistant: Annotated[bool, Meta(description="make hosts known to Home Assistant by MQTT discovery")] = False
+    homeassistant_prefix: Annotated[str, Meta(
+        description="Home Assistant's discovery prefix", pattern=r"^[^/+#\s][^+#\s]*[^/+#\s]$")] = DEFAULT_PREFIX
     data: Annotated[str, Meta(description="data directory whose env file is read")] = ""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level logged")] = "info"
     log_format: Annotated[Literal["text", "json"], Meta(description="text for people, json for machines")] = "text"
@@ -42,7 +46,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         raise SettingsError(f"--broker-url: {error}") from None
     except database.DatabaseUrlError as error:
         raise SettingsError(f"--database-url: {error}") from None
-    service = Service(settings.database_url, brokers, tls, Topics(settings.topic_root), settings.slots)
+    service = Service(settings.database_url, brokers, tls, Topics(settings.topic_root), settings.slots,
+                      homeassistant_prefix=settings.homeassistant_prefix if settings.homeassistant else "")
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     try:

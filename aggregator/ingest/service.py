@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from aggregator.ingest import takeover, upkeep
+from aggregator.ingest.devices import Devices
 from aggregator.ingest.gauges import Gauges
 from aggregator.ingest.intake import Receiver
 from aggregator.ingest.slot import Slot
@@ -30,9 +31,10 @@ class Service:
     """One ingest process."""
 
     def __init__(self, database_url: str, brokers: tuple[Broker, ...], tls: Tls, topics: Topics, slot_count: int,
-                 clock: Callable[[], float] = time.time) -> None:
+                 clock: Callable[[], float] = time.time, *, homeassistant_prefix: str = "") -> None:
+        """`homeassistant_prefix`: where hosts are made known to Home Assistant; empty where they are not."""
         self._url, self._brokers, self._tls, self._topics = database_url, brokers, tls, topics
-        self._slot_count, self._clock = slot_count, clock
+        self._slot_count, self._clock, self._homeassistant_prefix = slot_count, clock, homeassistant_prefix
         self._owner = f"drumbeat-ingest-{secrets.token_hex(8)}"
         self._stopping = False
         self._doing = "starting"
@@ -101,7 +103,8 @@ class Service:
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 50, 50)
-        slot = Slot(connection, lease, shard, receiver, self._client, self._topics, self.gauges, self._clock)
+        devices = Devices(self._client, self._topics, shard, self._homeassistant_prefix)
+        slot = Slot(connection, lease, shard, receiver, self._client, self._topics, self.gauges, self._clock, devices)
         while not self._is_stopping():
             slot.beat()
         slot.finish()

@@ -8,6 +8,7 @@ import numpy as np
 
 from aggregator.ingest import upkeep
 from aggregator.ingest.commit import Checkpoint, Committer
+from aggregator.ingest.devices import Devices
 from aggregator.ingest.gauges import Gauges
 from aggregator.ingest.intake import Batch, Receiver
 from aggregator.ingest.outgoing import Publisher
@@ -31,9 +32,9 @@ class Slot:
     """One slot being ingested: the parts and the clocks of one ownership."""
 
     def __init__(self, connection: database.Connection, lease: slots.Lease, shard: Shard, receiver: Receiver,
-                 client: Client, topics: Topics, gauges: Gauges, clock: Callable[[], float]) -> None:
+                 client: Client, topics: Topics, gauges: Gauges, clock: Callable[[], float], devices: Devices) -> None:
         self._connection, self._lease, self._shard, self._receiver = connection, lease, shard, receiver
-        self._client, self._gauges, self._clock = client, gauges, clock
+        self._client, self._gauges, self._clock, self._devices = client, gauges, clock, devices
         self._committer = Committer(connection, lease, shard)
         self._publisher = Publisher(client, topics, shard)
         self._upkeep = upkeep.Upkeep(connection, lease, self._committer, gauges)
@@ -57,6 +58,7 @@ class Slot:
             self._publisher.fleet(now)
             self._gauges.hosts.set(len(self._shard.hosts))
             self._gauges.failures.set(self._client.failures)
+        self._devices.tell(self._connection)
         self._upkeep.run(now)
 
     def finish(self) -> None:
@@ -93,6 +95,7 @@ class Slot:
             told |= set(checkpoint.streams)
         if told:
             self._gauges.watermarks.inc(self._publisher.watermarks(told))
+        self._devices.changed(batch.inventories)
         if frame is not None:
             self._publisher.health(frame, moved, newest, now)
 

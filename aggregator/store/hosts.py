@@ -80,6 +80,13 @@ def write_inventory(cursor: Cursor, host_id: int, ts: float, inventory: bytes, l
                    [inventory.decode(), ts, labels.decode(), host_id])
 
 
+def fetch_inventories(connection: Connection, host_ids: Sequence[int]) -> dict[int, bytes]:
+    """The inventories of hosts by id, as JSON; hosts without one are left out."""
+    rows = connection.execute("SELECT id, inventory::text FROM host WHERE id = ANY (%s) AND inventory_at IS NOT NULL",
+                              [list(host_ids)])
+    return {host_id: text.encode() for host_id, text in rows}
+
+
 def write_snapshot(cursor: Cursor, host_id: int, kind: str, ts: float, payload: bytes) -> None:
     cursor.execute(
         """INSERT INTO snapshot (host_id, kind, ts, payload) VALUES (%s, %s, to_timestamp(%s), %s::jsonb)
