@@ -13,6 +13,7 @@ import msgspec
 from rig import Rig, cpu_seconds
 
 from aggregator.ingest import commit, intake, outgoing, slot, takeover, upkeep
+from aggregator.ingest.devices import Devices
 from aggregator.ingest.gauges import Gauges
 from aggregator.live import frame
 from aggregator.live.minutes import OpenMinutes
@@ -78,7 +79,8 @@ class Feed:
         upkeep.make_rooms(connection, datetime.now(UTC))
         shard = takeover.load(connection, lease, self.now)
         self.receiver = intake.Receiver(shard, Topics())
-        self.slot = slot.Slot(connection, lease, shard, self.receiver, Nobody(), Topics(), Gauges(), lambda: self.now)
+        self.slot = slot.Slot(connection, lease, shard, self.receiver, Nobody(), Topics(), Gauges(), lambda: self.now,
+                              Devices(Nobody(), Topics(), shard, ""))
         names = (*catalogue.CORE_NAMES, *(f"disk.percent{{mount=/m{i}}}" for i in range(100)))[:100]
         self.body = msgspec.json.encode({name: round(min(max(catalogue.bounds(name)[1] / 3, 1), 1e9) + i / 10, 1)
                                          if catalogue.bounds(name)[1] < float("inf") else i * 1000.5
