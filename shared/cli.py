@@ -9,7 +9,7 @@ from shared import __version__
 from shared.settings import SettingsError
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "up": ("compose.up", "run the whole product on this machine: Postgres, broker, ingest, api, scheduler, agent"),
+    "up": ("compose.up", "run the whole product on this machine: Postgres, broker and every service"),
     "agent": ("agent.command", "watch this host and publish its samples"),
     "ingest": ("aggregator.ingest.command", "turn samples into health scores and history in Postgres"),
     "api": ("aggregator.api.command", "serve REST"),
