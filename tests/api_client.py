@@ -17,6 +17,10 @@ from aggregator.api import application, command
 from aggregator.api.backend import Backend
 from aggregator.api.routes import (
     administration,
+    alert_rules,
+    alerts,
+    audit_log,
+    channels,
     containers,
     data,
     fleet,
@@ -24,6 +28,7 @@ from aggregator.api.routes import (
     history,
     hosts,
     probes,
+    quiet,
     words,
 )
 from aggregator.store import reading, tokens
@@ -38,7 +43,7 @@ class Api:
 
     def forget(self) -> None:
         """Drop what is kept for seconds."""
-        for name in ("retention", "profile", "tables", "extents", "counts", "probe"):
+        for name in ("retention", "profile", "tables", "extents", "counts", "probe", "alert_history"):
             self.backend.forget(name)
 
     def ask(self, path: str, method: str = "GET", *, token: str | None = None, **more: Any) -> httpx.Response:
@@ -58,12 +63,15 @@ class Api:
 
 def _model(path: str) -> Any:
     """The model that OpenAPI shows for GET `path`."""
-    modules = (hosts, containers, history, health, fleet, data, words, administration, probes)
+    modules = (hosts, containers, history, health, fleet, data, words, administration, probes, alerts, alert_rules, quiet,
+               channels, audit_log)
     routes = [route for module in modules for route in module.router.routes if isinstance(route, APIRoute)]
     return next(route.response_model for route in routes if "GET" in route.methods and route.path_regex.match(path))
 
 
-TABLES = "host, host_now, stream, gap, reject, layout, sample, rollup_1m, rollup_1h, rollup_1d, snapshot, health_profile, slot"
+TABLES = ("host, host_now, stream, gap, reject, layout, sample, rollup_1m, rollup_1h, rollup_1d, snapshot, health_profile, slot, "
+          "alert, alert_event, outbox, inbox, audit_log, rule, rule_revision, rule_override, silence, maintenance_window, "
+          "dependency, notification_channel, notification_route, notification_group, notification, notification_attempt")
 
 
 def empty(connection: Connection) -> None:

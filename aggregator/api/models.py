@@ -28,7 +28,8 @@ _HOST = {
     "name": "web-1", "state": "online", "status": "healthy", "score": 93.4, "cpu_percent": 12.5, "memory_percent": 41.0,
     "disk_percent": 64.2, "last_seen_at": "2026-11-21T08:00:05Z", "received_at": "2026-11-21T08:00:05.210Z",
     "interval_seconds": 5.0, "labels": {"site": "berlin"}, "agent_version": "0.1.0",
-    "first_seen_at": "2026-11-01T07:12:44Z", "state_reason": "", "state_at": "2026-11-20T19:03:11Z"}
+    "first_seen_at": "2026-11-01T07:12:44Z", "state_reason": "", "state_at": "2026-11-20T19:03:11Z", "alerts": 2,
+    "worst_alert": "warning"}
 
 
 class HostModel(Model):
@@ -50,6 +51,8 @@ class HostModel(Model):
     first_seen_at: datetime
     state_reason: str
     state_at: datetime | None
+    alerts: int = Field(description="active and not dismissed")
+    worst_alert: str = Field(description="severity of the worst of them; empty: none")
 
 
 class HostsModel(Model):

@@ -37,15 +37,19 @@ Rate = Annotated[bool, Query(description="growth per second instead of values, f
 Hosts = Annotated[list[Word], Query(alias="host", max_length=1000, description="names of hosts; all where missing")]
 
 
+def labels_asked(texts: Sequence[str]) -> dict[str, str | None]:
+    """`key:value`, or `key` for any value → key and value, or None. Pure."""
+    return {key: value if colon else None for key, colon, value in (text.partition(":") for text in texts)}
+
+
 async def _chosen_hosts(
         host: Hosts = [],  # noqa: B006 (FastAPI copies it)
         state: Annotated[list[State], Query(max_length=4, description="liveness")] = [],  # noqa: B006
         status: Annotated[list[Statuses], Query(max_length=5, description="word of the health score")] = [],  # noqa: B006
         label: Annotated[list[Word], Query(max_length=20, description="`key:value`, or `key` for any value")] = [],  # noqa: B006
         q: Annotated[Word, Query(description="part of the name")] = "") -> fleet.Filter:
-    pairs = (text.partition(":") for text in label)
     return fleet.Filter(names=tuple(host), states=tuple(state), statuses=tuple(status), part=q.lower(),
-                        labels={key: value if colon else None for key, colon, value in pairs})
+                        labels=labels_asked(label))
 
 
 ChosenHosts = Annotated[fleet.Filter, Depends(_chosen_hosts)]

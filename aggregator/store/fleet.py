@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 
 from aggregator.analysis import liveness
 from aggregator.store.reading import fetch_row, fetch_tuples
+from shared.wire import SEVERITIES
 
 SORTS: dict[str, str] = {
     "name": "h.name", "score": "n.score", "last_seen": "extract(epoch FROM n.ts)", "cpu": "n.cpu", "memory": "n.memory",
@@ -28,16 +29,21 @@ _STATUS = """CASE WHEN n.score IS NULL THEN 'unknown' WHEN n.score >= 80 THEN 'h
   WHEN n.score >= 60 THEN 'degraded' WHEN n.score >= 40 THEN 'warning' ELSE 'critical' END"""
 
 _COLUMNS = f"""h.id, h.name, h.labels, {_STATE} AS state, h.state_reason, h.state_at, h.agent_version, h.first_seen_at,
-  n.ts, n.received_at, n.interval, n.score, n.cpu, n.memory, n.disk, {_STATUS} AS status"""
+  n.ts, n.received_at, n.interval, n.score, n.cpu, n.memory, n.disk, {_STATUS} AS status,
+  coalesce(w.alerts, 0) AS alerts, coalesce(w.worst_alert, '') AS worst_alert"""
 
-_FROM = "FROM host h LEFT JOIN host_now n ON n.host_id = h.id"
+_SEVERITIES = f"ARRAY[{', '.join(repr(word) for word in SEVERITIES)}]"
+
+_FROM = f"""FROM host h LEFT JOIN host_now n ON n.host_id = h.id LEFT JOIN (
+  SELECT host_id, count(*) AS alerts, ({_SEVERITIES})[max(array_position({_SEVERITIES}, severity))] AS worst_alert
+  FROM alert WHERE state IN ('firing', 'unknown') AND dismissed_at IS NULL GROUP BY host_id) w ON w.host_id = h.id"""  # noqa: S608 (constants)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Host:
     """One host as lists show it, its fields in the order of `_COLUMNS`.
 
-    `state` is its liveness; figures are None where it has none.
+    `state` is its liveness; figures are None where it has none. `alerts` counts the active ones that nobody dismissed.
     """
 
     id: int
@@ -56,6 +62,8 @@ class Host:
     memory: float | None
     disk: float | None
     status: str
+    alerts: int
+    worst_alert: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,7 @@ def shown(host: fleet.Host) -> dict[str, Any]:
             "cpu_percent": host.cpu, "memory_percent": host.memory, "disk_percent": host.disk,
             "last_seen_at": host.ts, "received_at": host.received_at, "interval_seconds": host.interval,
             "labels": host.labels, "agent_version": host.agent_version, "first_seen_at": host.first_seen_at,
-            "state_reason": host.state_reason, "state_at": host.state_at}
+            "state_reason": host.state_reason, "state_at": host.state_at, "alerts": host.alerts, "worst_alert": host.worst_alert}
 
 
 @router.get("/hosts", response_model=models.HostsModel)
