@@ -63,6 +63,27 @@ class Topics:
         """Events about a host from programs that are not its agent."""
         return f"{self.root}/event/{host}"
 
+    def fire(self, schedule: str) -> str:
+        """One firing of a schedule, for whoever listens."""
+        return f"{self.root}/schedule/{schedule}/fire"
+
+    def trigger(self, schedule: str) -> str:
+        """Where a message starts a schedule now."""
+        return f"{self.root}/schedule/{schedule}/trigger"
+
+    def execution(self, schedule: str, execution: str) -> str:
+        """States of an execution, told by the scheduler and by executors on the bus."""
+        return f"{self.root}/execution/{schedule}/{execution}"
+
+    def read_schedule(self, topic: str) -> tuple[str, str, str] | None:
+        """(`trigger`, schedule, ``) or (`execution`, schedule, execution); None where it is neither."""
+        parts = topic.removeprefix(f"{self.root}/").split("/")
+        if not topic.startswith(f"{self.root}/") or len(parts) != 3 or not all(parts):
+            return None
+        if parts[0] == "schedule" and parts[2] == "trigger":
+            return "trigger", parts[1], ""
+        return ("execution", parts[1], parts[2]) if parts[0] == "execution" else None
+
     def read_alert(self, topic: str) -> tuple[str, str, str] | None:
         """(`alert` or `alert-action`, host, alert), or (`event`, host, ``); None where it is none of them."""
         kind, _, rest = topic.removeprefix(f"{self.root}/").partition("/")

@@ -161,6 +161,8 @@ class Inventory(Struct, frozen=True, kw_only=True):
     collectors: Annotated[list[CollectorState], Meta(max_length=64)] = []
     agent_version: Text = ""
     python: Text = ""
+    config_revision: int = 0
+    config_problem: Text = ""
 
 
 class Container(Struct, frozen=True, kw_only=True):
@@ -368,10 +370,109 @@ class AlertAction(Struct, frozen=True, kw_only=True):
     until: float | None = None
 
 
+ExecutionId = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+MAX_OUTPUT_CHARACTERS = 65_536
+Output = Annotated[str, Meta(max_length=MAX_OUTPUT_CHARACTERS)]
+
+
+class Fire(Struct, frozen=True, kw_only=True):
+    """One firing of a schedule. Delivered at least once: `execution` is the idempotency key."""
+
+    v: int = VERSION
+    execution: ExecutionId
+    schedule: Host
+    scheduled_at: float
+    fired_at: float
+    attempt: int = 1
+    cause: str = "schedule"
+    target: dict[str, Any] = {}
+    payload: dict[str, Any] = {}
+
+
+class Trigger(Struct, frozen=True, kw_only=True):
+    """Start a schedule now. `payload` replaces the schedule's; the same `key` a second time starts nothing."""
+
+    v: int = VERSION
+    by: Annotated[str, Meta(max_length=100)] = ""
+    key: Annotated[str, Meta(max_length=100)] = ""
+    payload: dict[str, Any] | None = None
+
+
+class Execution(Struct, frozen=True, kw_only=True):
+    """State of an execution, told by the scheduler; an executor on the bus tells running, completed or failed with it."""
+
+    v: int = VERSION
+    execution: ExecutionId
+    schedule: Host
+    state: Literal["pending", "running", "completed", "failed", "cancelled", "missed", "timed_out"]
+    ts: float
+    host: str = ""
+    parent: str = ""
+    attempt: int = 1
+    scheduled_at: float | None = None
+    reason: Text = ""
+    exit_code: int | None = None
+    output: Output = ""
+    error: Text = ""
+    by: Annotated[str, Meta(max_length=100)] = ""
+
+
+class Task(Struct, frozen=True, kw_only=True):
+    """What the scheduler wants of an agent: run a task that the agent's own configuration allows, cancel one, or forget its end.
+
+    `execution` is the idempotency key; sent again until the agent has told a state. Not begun after `not_after`.
+    """
+
+    v: int = VERSION
+    action: Literal["run", "cancel", "acknowledge"]
+    execution: ExecutionId
+    task: Annotated[str, Meta(max_length=63)] = ""
+    arguments: Annotated[dict[str, Any], Meta(max_length=32)] = {}
+    attempt: int = 1
+    timeout: float = 3600.0
+    not_after: float = 0.0
+
+
+class TaskReport(Struct, frozen=True, kw_only=True):
+    """State of a task on a host; an end (all but accepted and running) is kept and sent again until it is acknowledged."""
+
+    v: int = VERSION
+    host: Host
+    execution: ExecutionId
+    state: Literal["accepted", "running", "completed", "failed", "cancelled", "timed_out", "rejected"]
+    ts: float
+    reason: Text = ""
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    output: Output = ""
+
+
+class CollectionConfig(Struct, frozen=True, kw_only=True):
+    """Desired collection settings of a host, retained; what is unset stays as the agent's own settings say.
+
+    Nothing here grants power: no task, no path to write, no address.
+    """
+
+    v: int = VERSION
+    revision: Seq
+    interval: Annotated[float, Meta(ge=0.1, le=3600)] | None = None
+    collectors: Annotated[list[Text], Meta(max_length=64)] | None = None
+    process_interval: Annotated[float, Meta(ge=1, le=3600)] | None = None
+    mounts_include: Annotated[list[Text], Meta(max_length=64)] | None = None
+    mounts_exclude: Annotated[list[Text], Meta(max_length=64)] | None = None
+    devices_include: Annotated[list[Text], Meta(max_length=64)] | None = None
+    devices_exclude: Annotated[list[Text], Meta(max_length=64)] | None = None
+    interfaces_include: Annotated[list[Text], Meta(max_length=64)] | None = None
+    interfaces_exclude: Annotated[list[Text], Meta(max_length=64)] | None = None
+
+
 SCHEMAS: dict[str, type[Struct]] = {
     "sample": Sample, "hello": Hello, "watermark": Watermark, "status": Status, "inventory": Inventory,
     "containers": Containers, "processes": Processes, "sensors": Sensors, "health": Health, "health-fleet": FleetHealth,
     "alert": Alert, "alert-event": AlertEvent, "alert-summary": AlertSummary, "event": Event, "alert-action": AlertAction,
+    "fire": Fire, "trigger": Trigger, "execution": Execution, "task": Task, "task-report": TaskReport,
+    "config": CollectionConfig,
 }
 
 W = TypeVar("W", bound=Struct)

@@ -1,0 +1,174 @@
+"""When a schedule fires: the next moment after a given one, for every kind, in real time zones. Pure.
+
+Cron expressions are cronsim's (five fields, day of month OR day of week as in Debian's cron); a fixed local time that does not
+exist on a day of daylight saving fires at the next moment that does, one that comes twice fires once. RRULEs are dateutil's,
+worked out in local time and mapped the same way. Intervals count from their start in real time.
+"""
+
+import functools
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from shared.schedules import Schedule
+
+FAR = timedelta(days=366 * 30)
+"""What does not fire within thirty years does not fire."""
+_SHORTHANDS = {"@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0",
+               "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *"}
+
+_TIMES = ("BYHOUR", "BYMINUTE", "BYSECOND", "FREQ=HOURLY", "FREQ=MINUTELY", "FREQ=SECONDLY")
+
+
+class ScheduleError(ValueError):
+    """A schedule cannot be used: `field` and what is wrong with it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field, self.message = field, message
+
+
+def next_after(schedule: Schedule, after: datetime) -> datetime | None:
+    """The first firing later than `after` (aware), in UTC and without jitter; None where there is none. Raises ScheduleError."""
+    end = moment("end", schedule.end)
+    for found in _following(schedule, after):
+        return None if end is not None and found > end else found
+    return None
+
+
+def firings(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
+    """The next `count` firings later than `after`. Raises ScheduleError."""
+    found: list[datetime] = []
+    at: datetime | None = after
+    while at is not None and len(found) < count and (at := next_after(schedule, at)) is not None:
+        found.append(at)
+    return found
+
+
+def delay(schedule: Schedule, fires_at: datetime) -> float:
+    """Seconds of jitter for one firing: a part of `jitter` that is the same whoever asks."""
+    digest = hashlib.sha256(f"{schedule.name}\n{fires_at.timestamp():.3f}".encode()).digest()
+    return schedule.jitter * int.from_bytes(digest[:4], "big") / 2**32
+
+
+def moment(field: str, text: str) -> datetime | None:
+    """A time of a schedule in UTC, None for none. Raises ScheduleError."""
+    if not text:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise ScheduleError(field, f"{text[:40]!r} is no time; write it like 2026-12-01T04:00:00+01:00") from None
+    if at.tzinfo is None:
+        raise ScheduleError(field, f"{text[:40]!r} has no offset; add Z or one like +01:00")
+    return at.astimezone(UTC)
+
+
+@functools.lru_cache(maxsize=512)
+def zone(name: str) -> ZoneInfo:
+    """The time zone of an IANA name. Raises ScheduleError with the nearest names."""
+    if name not in _zones():
+        import difflib
+
+        near = difflib.get_close_matches(name, sorted(_zones()), 3, 0.6)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ", which is like Europe/Berlin or UTC"
+        raise ScheduleError("timezone", f"{name[:64]!r} is no IANA time zone{hint}")
+    return ZoneInfo(name)
+
+
+@functools.lru_cache(maxsize=1)
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
+def _following(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    """Firings later than `after`, at least the first of them."""
+    start = moment("start", schedule.start)
+    if start is not None and after < start:
+        after = start - timedelta(microseconds=1)
+    if schedule.kind == "once":
+        at = moment("at", schedule.at)
+        if at is None:
+            raise ScheduleError("at", "missing: when it is to fire, like 2026-12-01T04:00:00+01:00")
+        if at > after:
+            yield at
+    elif schedule.kind == "interval":
+        yield _next_interval(schedule, after, start or datetime(2000, 1, 1, tzinfo=UTC))
+    elif schedule.kind == "cron":
+        yield from _cron(schedule, after)
+    else:
+        yield from _recurring(schedule, after, start)
+
+
+def _next_interval(schedule: Schedule, after: datetime, start: datetime) -> datetime:
+    if not 1 <= schedule.every <= 31_536_000:
+        raise ScheduleError("every", f"{schedule.every:g} is outside 1 to 31536000 seconds")
+    if after < start:
+        return start
+    steps = int((after - start).total_seconds() // schedule.every) + 1
+    return start + timedelta(seconds=steps * schedule.every)
+
+
+def _cron(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    from cronsim import CronSim, CronSimError
+
+    text = " ".join(_SHORTHANDS.get(schedule.cron.strip(), schedule.cron).split())
+    if len(text.split(" ")) != 5:
+        raise ScheduleError("cron", f"{schedule.cron[:60]!r} has {len(text.split())} fields; five are needed (minute hour day "
+                                    f"month weekday), or one of {', '.join(_SHORTHANDS)}")
+    local = after.astimezone(zone(schedule.timezone))
+    try:
+        for found in CronSim(text, local):
+            at = found.astimezone(UTC)
+            if at - after > FAR:
+                return
+            if at > after:
+                yield at
+    except CronSimError as error:
+        raise ScheduleError("cron", f"{schedule.cron[:60]!r}: {error}") from None
+
+
+def _recurring(schedule: Schedule, after: datetime, start: datetime | None) -> Iterator[datetime]:
+    own = zone(schedule.timezone)
+    if start is None:
+        raise ScheduleError("start", "missing: a recurring schedule counts from its start")
+    hour, minute, *rest = (int(part) for part in schedule.time.split(":"))
+    first = start.astimezone(own).replace(hour=hour, minute=minute, second=rest[0] if rest else 0, microsecond=0, tzinfo=None)
+    before = after.astimezone(own).replace(tzinfo=None) - timedelta(days=1)
+    for local in _rule(schedule.rrule, first).xafter(before, inc=True):
+        at = existing(local, own)
+        if at - after > FAR:
+            return
+        if at > after and at >= start:
+            yield at
+
+
+@functools.lru_cache(maxsize=4096)
+def _rule(text: str, first: datetime) -> Any:
+    """The RRULE from its first day on. Raises ScheduleError."""
+    from dateutil.rrule import rrulestr
+
+    if not text:
+        raise ScheduleError("rrule", "missing: a rule like FREQ=WEEKLY;BYDAY=MO,TH")
+    if any(word in text.upper() for word in _TIMES):
+        raise ScheduleError("rrule", "hours and minutes do not go here: the time of day is `time`; or use cron or interval")
+    try:
+        return rrulestr(text.upper().removeprefix("RRULE:"), dtstart=first, ignoretz=True)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ScheduleError("rrule", f"{text[:100]!r} is no RRULE of RFC 5545 ({error}); one is FREQ=MONTHLY;BYDAY=2TU") from None
+
+
+def existing(local: datetime, own: ZoneInfo) -> datetime:
+    """A local time in UTC: the first of two, or the next moment that exists."""
+    at = local.replace(tzinfo=own, fold=0).astimezone(UTC)
+    if at.astimezone(own).replace(tzinfo=None) == local:
+        return at
+    # In a gap: its end is the second at which the offset changes.
+    before, low, high = (at - timedelta(days=1)).astimezone(own).utcoffset(), int(at.timestamp()) - 86_400, int(at.timestamp())
+    while high - low > 1:
+        middle = (low + high) // 2
+        is_before = datetime.fromtimestamp(middle, own).utcoffset() == before
+        low, high = (middle, high) if is_before else (low, middle)
+    return datetime.fromtimestamp(high, UTC)
