@@ -38,7 +38,7 @@ def settings_of(command: str) -> set[str]:
     module = importlib.import_module(COMMANDS[command][0])
     kinds = [kind for name, kind in inspect.getmembers(module, inspect.isclass) if issubclass(kind, msgspec.Struct)
              and (name.endswith("Settings") or (kind.__doc__ or "").startswith("Settings of"))]
-    return {field.name for kind in kinds for field in msgspec.structs.fields(kind)}
+    return {field.name.rstrip("_") for kind in kinds for field in msgspec.structs.fields(kind)}
 
 
 def wrong_commands(path: Path, text: str) -> Iterator[str]:

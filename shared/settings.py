@@ -3,7 +3,8 @@
 A settings object is a `msgspec.Struct` whose fields are annotated with `msgspec.Meta(description=…, ge=…, …)`. A field
 `broker_url` is `--broker-url` on the command line, `DRUMBEAT_BROKER_URL` in the environment (or, for a secret,
 `DRUMBEAT_BROKER_URL_FILE`: the name of a file that holds it) and `broker_url` in the TOML file, either at the top or in
-the table named after the command. Later wins: defaults, the data directory's `env` file, TOML file, environment, flags.
+the table named after the command. A field that must not be called like a word of Python ends in `_`: `for_` is `--for`.
+Later wins: defaults, the data directory's `env` file, TOML file, environment, flags.
 
 msgspec and argparse, not pydantic-settings: the agent reads its settings with this too, and its whole memory budget is
 30 MB, which pydantic alone exceeds.
@@ -52,7 +53,7 @@ def load(kind: type[S], command: str, argv: Sequence[str], environ: Mapping[str,
     data = flags.get("data")
     data_directory = Path(data).expanduser() if data else default_data_directory(environ)
     file_env = read_env_file(data_directory / "env")
-    toml = _read_toml(Path(config), command, {field.name for field in fields}) if config else {}
+    toml = _read_toml(Path(config), command, {_word(field.name) for field in fields}) if config else {}
     values: dict[str, Any] = {}
     for field in fields:
         found = _find(field.name, flags, environ, toml, file_env, config)
@@ -83,8 +84,8 @@ def _find(name: str, flags: Mapping[str, Any], environ: Mapping[str, str], toml:
         return environ[variable], variable
     if environ.get(f"{variable}_FILE", "") != "":
         return _read_secret(environ[f"{variable}_FILE"], f"{variable}_FILE"), f"{variable}_FILE"
-    if name in toml:
-        return toml[name], f"{name} in {config}"
+    if (word := _word(name)) in toml:
+        return toml[word], f"{word} in {config}"
     if variable in file_env:
         return file_env[variable], f"{variable} in the data directory's env file"
     return None
@@ -103,10 +104,12 @@ def _parse_flags(kind: type[msgspec.Struct], command: str, argv: Sequence[str], 
         if field.name in positional:
             parser.add_argument(field.name, nargs=None if field.required else "?", help=text)
         elif _plain(field.type) is bool:
-            parser.add_argument(_flag(field.name), action=argparse.BooleanOptionalAction, default=None, help=text)
+            parser.add_argument(
+                _flag(field.name), dest=field.name, action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
             many = {"action": "append"} if _is_container(field.type) else {}
-            parser.add_argument(_flag(field.name), metavar=_metavar(field), help=text, **many)  # type: ignore[arg-type]
+            parser.add_argument(
+                _flag(field.name), dest=field.name, metavar=_metavar(field), help=text, **many)  # type: ignore[arg-type]
     return vars(parser.parse_args(argv))
 
 
@@ -157,12 +160,16 @@ def _read_toml(path: Path, command: str, known: set[str]) -> dict[str, Any]:
     return shared | own
 
 
+def _word(name: str) -> str:
+    return name.rstrip("_")
+
+
 def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return "--" + _word(name).replace("_", "-")
 
 
 def _variable(name: str) -> str:
-    return PREFIX + name.upper()
+    return PREFIX + _word(name).upper()
 
 
 def _is_secret(name: str) -> bool:
@@ -180,7 +187,7 @@ def _shown(value: Any) -> str:
 
 
 def _metavar(field: Any) -> str:
-    return field.name.rsplit("_", 1)[-1].upper() if isinstance(field.name, str) else "VALUE"
+    return _word(field.name).rsplit("_", 1)[-1].upper() if isinstance(field.name, str) else "VALUE"
 
 
 def _meaning(annotation: Any) -> str:

@@ -1,6 +1,7 @@
 """Tables and figures for people, JSON for machines: how every client command prints."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -14,7 +15,10 @@ if TYPE_CHECKING:
 STATUS_COLOURS = {
     "healthy": "green", "degraded": "yellow", "warning": "dark_orange", "critical": "red", "online": "green",
     "offline": "red", "draining": "yellow", "stale": "yellow", "ok": "green", "warn": "yellow", "fail": "red",
+    "active": "green", "pending": "yellow",
 }
+DURATION = r"^([0-9]{1,9}[smhdw])+$"
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 PLAIN_WIDTH = 200
 GUTTER = 2
 
@@ -129,6 +133,13 @@ def duration(seconds: float | None) -> str:
         if count or (unit == "s" and not parts):
             parts.append(f"{count}{unit}")
     return " ".join(parts[:2])
+
+
+def read_duration(text: str) -> float:
+    """`2h`, `90m` or `1d12h` → seconds. Raises ValueError."""
+    if not re.fullmatch(DURATION, text):
+        raise ValueError(f"{text[:40]!r} is no duration; write it like 2h, 90m or 1d12h")
+    return float(sum(int(number) * SECONDS[unit] for number, unit in re.findall(r"([0-9]+)([smhdw])", text)))
 
 
 def read_time(text: str | None) -> datetime | None:

@@ -21,6 +21,7 @@ class Example(Struct, frozen=True, kw_only=True):
     data: Annotated[Path | None, Meta(description="data directory")] = None
     once: Annotated[bool, Meta(description="one time")] = False
     token: Annotated[str, Meta(min_length=4, description="secret of at least 4 characters")] = "none"
+    for_: Annotated[str | None, Meta(description="how long")] = None
 
 
 @pytest.fixture
@@ -51,6 +52,15 @@ def test_lists_and_maps_come_from_every_source(load, tmp_path):
     assert (found.names, found.labels) == (("a", "b"), {"role": "web"})
     found = load("--names", "c,d", "--names", "e", "--labels", "role=web,site=ber", DRUMBEAT_BROKER_URL="x")
     assert (found.names, found.labels) == (("c", "d", "e"), {"role": "web", "site": "ber"})
+
+
+def test_a_field_named_like_a_word_of_python_loses_its_underscore(load, tmp_path):
+    """`for_` is `--for`, DRUMBEAT_FOR and `for`."""
+    config = tmp_path / "drumbeat.toml"
+    config.write_text('broker_url = "x"\n[example]\nfor = "1h"\n')
+    assert load("--config", str(config)).for_ == "1h"
+    assert load("--config", str(config), DRUMBEAT_FOR="2h").for_ == "2h"
+    assert load("--config", str(config), "--for", "3h", DRUMBEAT_FOR="2h").for_ == "3h"
 
 
 def test_a_secret_may_come_from_a_file(load, tmp_path):
