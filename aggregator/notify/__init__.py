@@ -6,6 +6,5 @@
 * `delivering`  notifications that are due, on a pool of threads; what came of each attempt
 * `sending`     one attempt: Apprise, or a signed webhook
 * `guard`       which addresses an attempt may connect to, and how it is cut off
-* `wording`     what a notification says, as text and as JSON
 * `gauges`      figures for /metrics
 """

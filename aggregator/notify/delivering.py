@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 import msgspec
 
-from aggregator.notify import wording
+from aggregator.analysis import notices
 from aggregator.notify.gauges import Gauges
 from aggregator.notify.guard import Guard
 from aggregator.notify.sending import Attempt, SendingError, send
@@ -115,7 +115,7 @@ class Deliveries:
         if not due.definition.enabled:
             return _Outcome(0.0, "the channel is disabled", is_final=True)
         try:
-            content = msgspec.json.decode(due.content, type=wording.Content)
+            content = msgspec.json.decode(due.content, type=notices.Content)
             send(Attempt(due.number, due.definition, due.target, content, self._public_url, self._clock()), running.guard)
         except SendingError as error:
             return _Outcome(time.monotonic() - started, str(error), error.is_final)
@@ -164,6 +164,6 @@ def _tell_others(connection: Connection, due: Due, since: float, error: str, now
               and channels[name][0].enabled and not channels[name][1]]
     if not others or notifications.is_channel_told(connection, due.channel, since):
         return
-    content = msgspec.json.encode(wording.channel_content(due.channel, since, error, now))
+    content = msgspec.json.encode(notices.channel_content(due.channel, since, error, now))
     for name in others:
         notifications.write(connection, name, due.route, "channel", [], content, now)

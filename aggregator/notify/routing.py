@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from aggregator.analysis import grouping
+from aggregator.analysis import grouping, notices
 from aggregator.analysis.channels import Channel
 from aggregator.analysis.grouping import Message, Stand, State
 from aggregator.analysis.matching import rank
 from aggregator.analysis.routing import Route, Subject, fitting, group_key, group_labels, read_group_key
-from aggregator.notify import wording
 from aggregator.store import notifications
 from aggregator.store.notifications import Alert, Event, GroupKey
 from shared.database import Connection
@@ -133,25 +132,25 @@ class _Pass:
             others = [name for name in route.escalate_to if name not in channels]
             self._write(key, message, others, [self._told(number, message) for number in message.was_escalated])
 
-    def _told(self, number: int, message: Message) -> wording.Told:
+    def _told(self, number: int, message: Message) -> notices.Told:
         alert = self._alerts[number]
         over_at = (alert.resolved_at or alert.told.changed_at) if number in message.resolved else None
-        return wording.Told(alert=alert.told, is_new=number in message.new, resolved_at=over_at)
+        return notices.Told(alert=alert.told, is_new=number in message.new, resolved_at=over_at)
 
-    def _write(self, key: GroupKey, message: Message, channels: Iterable[str], told: Sequence[wording.Told]) -> None:
+    def _write(self, key: GroupKey, message: Message, channels: Iterable[str], told: Sequence[notices.Told]) -> None:
         for name in channels:
             channel = self._channels[name][0] if name in self._channels else None
             fit = [] if channel is None else wanted_by(channel, told)
             has_news = message.kind != "alerts" or any(one.is_new or one.resolved_at is not None for one in fit)
             if not fit or not has_news:
                 continue
-            content = wording.content(message.kind, key[0], read_group_key(key[1]), fit, self._now)
+            content = notices.content(message.kind, key[0], read_group_key(key[1]), fit, self._now)
             notifications.write(self._connection, name, key[0], message.kind, [one.alert.id for one in fit],
                                 msgspec.json.encode(content), self._now)
             self._written += 1
 
 
-def wanted_by(channel: Channel, told: Sequence[wording.Told]) -> list[wording.Told]:
+def wanted_by(channel: Channel, told: Sequence[notices.Told]) -> list[notices.Told]:
     """What a channel is told of a message: nothing while it is off, nothing too mild, and ends only where it wants them."""
     if not channel.enabled:
         return []

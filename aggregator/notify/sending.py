@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import msgspec
 
+from aggregator.analysis import notices
 from aggregator.analysis.channels import Channel, ChannelError, Target, check_service, check_webhook, email_url, shown
-from aggregator.notify import wording
 from aggregator.notify.guard import Guard
 from shared import __version__, logs
 
@@ -38,7 +38,7 @@ class Attempt:
     number: int
     channel: Channel
     target: Target
-    content: wording.Content
+    content: notices.Content
     public_url: str
     at: float
 
@@ -83,7 +83,7 @@ def _send_webhook(attempt: Attempt) -> None:
     import httpx
 
     check_webhook(attempt.target.url)
-    body = msgspec.json.encode(wording.document(attempt.content, attempt.number, attempt.public_url, attempt.at))
+    body = msgspec.json.encode(notices.document(attempt.content, attempt.number, attempt.public_url, attempt.at))
     headers = {"Content-Type": "application/json", "User-Agent": f"drumbeat/{__version__}",
                "X-Drumbeat-Delivery": str(attempt.number),
                "X-Drumbeat-Signature": signature(attempt.target.key, attempt.at, body)}
@@ -123,7 +123,7 @@ def _send_apprise(attempt: Attempt) -> None:
     sender.add(url)
     with _Said() as said:
         try:
-            is_sent = sender.notify(body=wording.body(attempt.content, attempt.public_url), title=wording.title(attempt.content),
+            is_sent = sender.notify(body=notices.body(attempt.content, attempt.public_url), title=notices.title(attempt.content),
                                     notify_type=_type(attempt.content), body_format=apprise.NotifyFormat.TEXT)
         except Exception as error:  # whatever a service's plugin does, it is this attempt's failure
             raise SendingError(f"{type(error).__name__}: {error}") from None
@@ -131,10 +131,10 @@ def _send_apprise(attempt: Attempt) -> None:
         raise SendingError("; ".join(said.lines) or "the service did not take it")
 
 
-def _type(told: wording.Content) -> str:
-    if told.kind == "test" or wording.is_resolution(told):
+def _type(told: notices.Content) -> str:
+    if told.kind == "test" or notices.is_resolution(told):
         return "success" if told.alerts else "info"
-    return {"critical": "failure", "error": "failure", "info": "info"}.get(wording.worst(told), "warning")
+    return {"critical": "failure", "error": "failure", "info": "info"}.get(notices.worst(told), "warning")
 
 
 class _Said(logging.Handler):
