@@ -1,7 +1,7 @@
 """One batch into Postgres, in one transaction fenced by the lease.
 
 Order inside: fence, minutes that have closed, samples, late marks, refusals, gaps, states, inventories, snapshots,
-checkpoint. What the database refuses is found by bisection and becomes a reject; its neighbours are stored.
+checkpoint, alerts. What the database refuses is found by bisection and becomes a reject; its neighbours are stored.
 """
 
 import dataclasses
@@ -28,6 +28,10 @@ MINUTE_GRACE_SECONDS = 15.0
 """How long after its end a minute stays open: for beats, clocks that are behind, and a short resend."""
 LATE_WAIT_SECONDS = 45.0
 """How long late samples may gather before their rollups are made again."""
+
+
+class AlertsRefusedError(Exception):
+    """What ingest holds in memory of alerts is not what the tables have: load them anew. Samples have been stored."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,23 +69,28 @@ class Committer:
                 for key, layout_id in ids.items():
                     new[key].id = layout_id
 
-    def commit(self, batch: Batch, frame: Frame | None, checkpoint: Checkpoint | None, now: float) -> int:
-        """Store everything of a batch; the number of samples that the database refused.
+    def commit(self, batch: Batch, frame: Frame | None, checkpoint: Checkpoint | None, now: float,
+               alerts: "Piece | None" = None, others: Sequence["Piece"] = ()) -> int:
+        """Store everything of a batch, its changes of alerts included; the number of samples that the database refused.
 
-        Raises LeaseLostError when the slot is another's, and database.Unavailable.
+        Raises LeaseLostError when the slot is another's, AlertsRefusedError, and database.Unavailable.
         """
         closing = self.shard.minutes.due(now, MINUTE_GRACE_SECONDS)
-        pieces = self._pieces(batch, checkpoint, now)
-        refused = 0
+        pieces = [*self._pieces(batch, checkpoint, now), *others]
+        refused, alerts_refused = 0, ""
         try:
-            self._transaction([*self._minutes(closing, now), *self._samples(frame, closing, now), *pieces])
+            self._transaction([*self._minutes(closing, now), *self._samples(frame, closing, now), *pieces,
+                               *([alerts] if alerts else [])])
         except Refused as error:
             logs.event(log, "database refused a batch, taking it apart", logging.WARNING, error=_first_line(error))
             refused = self._apart(closing, frame, pieces, now)
+            alerts_refused = self._alone(alerts) if alerts else ""
         self.shard.minutes.close(closing)
         self.shard.active_hosts = {hour: ids for hour, ids in self.shard.active_hosts.items() if hour + 3600 > closing}
         if frame is not None:
             self.shard.minutes.fold(frame_rows(frame))
+        if alerts_refused:
+            raise AlertsRefusedError(alerts_refused)
         return refused
 
     def _apart(self, closing: int, frame: Frame | None, pieces: Sequence["Piece"], now: float) -> int:
@@ -91,11 +100,17 @@ class Committer:
         lost = [_refused_sample(frame, i, reason) for i, reason in refused] if frame is not None else []
         at = datetime.fromtimestamp(now, UTC)
         for piece in [lambda cursor: rejects.write(cursor, lost, at), *pieces]:
-            try:
-                self._transaction([piece])
-            except Refused as error:
-                logs.event(log, "database refused a piece", logging.ERROR, error=_first_line(error))
+            self._alone(piece)
         return len(refused)
+
+    def _alone(self, piece: "Piece") -> str:
+        """One piece in a transaction of its own; why the database refused it, if it did."""
+        try:
+            self._transaction([piece])
+        except Refused as error:
+            logs.event(log, "database refused a piece", logging.ERROR, error=_first_line(error))
+            return _first_line(error)
+        return ""
 
     def _bisect(self, frame: Frame, chosen: "np.ndarray[Any, np.dtype[np.int64]]", closing: int,
                 now: float) -> list[tuple[int, str]]:

@@ -28,3 +28,7 @@ class Gauges:
         self.hosts = Gauge("drumbeat_ingest_hosts", "hosts of this slot", registry=own)
         self.is_owner = Gauge("drumbeat_ingest_slot_owned", "1 while this process holds a slot", registry=own)
         self.rollups = Counter("drumbeat_ingest_rollups_remade", "host hours made again", registry=own)
+        self.alerts = Gauge("drumbeat_ingest_alerts", "active alerts", ["severity"], registry=own)
+        self.transitions = Counter("drumbeat_ingest_alert_transitions", "transitions of alerts", ["kind"], registry=own)
+        self.judging = Histogram("drumbeat_ingest_alert_seconds", "time of the rules for one frame", buckets=(
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25), registry=own)

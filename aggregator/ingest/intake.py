@@ -15,6 +15,7 @@ from aggregator.live.shard import Shard
 from aggregator.store.hosts import HostState
 from aggregator.store.rejects import Reject
 from shared import logs, wire
+from shared.names import partition
 from shared.topics import Topics
 from shared.wire import WireError
 
@@ -23,18 +24,33 @@ log = logs.get("ingest")
 MAX_ROUTES = 200_000
 MAX_ANONYMOUS_REJECTS = 500
 """Refused messages kept per beat that say no (epoch, seq); more are only counted."""
+MAX_UNTIL_SECONDS = 10 * 365 * 86_400
 
 Snapshot = wire.Containers | wire.Processes | wire.Sensors
 SNAPSHOTS: dict[str, type[Any]] = {
     "containers": wire.Containers, "processes": wire.Processes, "sensors": wire.Sensors}
 
 
-M = TypeVar("M", wire.Hello, wire.Status, wire.Inventory, wire.Containers, wire.Processes, wire.Sensors)
+M = TypeVar("M", wire.Hello, wire.Status, wire.Inventory, wire.Containers, wire.Processes, wire.Sensors, wire.Event)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """An action asked for: the alert by host and last level of its topic, and the message whole, should it be refused."""
+
+    host: str
+    alert: str
+    action: wire.AlertAction
+    topic: str
+    payload: bytes
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Batch:
-    """What came since the last beat. `answers`: streams whose agent waits for a watermark at once."""
+    """What came since the last beat. `answers`: streams whose agent waits for a watermark at once.
+
+    `echoes`: what the broker has (or just got) on topics of alerts, the last of each.
+    """
 
     samples: Intake = dataclasses.field(default_factory=Intake)
     rejects: list[Reject] = dataclasses.field(default_factory=list)
@@ -42,9 +58,12 @@ class Batch:
     answers: set[Stream] = dataclasses.field(default_factory=set)
     touched: set[Stream] = dataclasses.field(default_factory=set)
     states: dict[str, wire.Status] = dataclasses.field(default_factory=dict)
+    hellos: dict[str, wire.Hello] = dataclasses.field(default_factory=dict)
     inventories: dict[str, wire.Inventory] = dataclasses.field(default_factory=dict)
-    snapshots: dict[tuple[str, str], Snapshot] = dataclasses.field(
-        default_factory=dict)
+    snapshots: dict[tuple[str, str], Snapshot] = dataclasses.field(default_factory=dict)
+    events: list[wire.Event] = dataclasses.field(default_factory=list)
+    actions: list[Asked] = dataclasses.field(default_factory=list)
+    echoes: dict[str, bytes] = dataclasses.field(default_factory=dict)
     messages: int = 0
     duplicates: int = 0
     stripped: int = 0
@@ -53,15 +72,19 @@ class Batch:
     def host_names(self) -> set[str]:
         """Every host the batch speaks of, refused messages apart."""
         streams = {stream.host.name for stream in self.answers} | {stream.host.name for stream in self.touched}
-        return streams | set(self.states) | set(self.inventories) | {name for name, _ in self.snapshots}
+        told = {name for name, _ in self.snapshots} | {event.host for event in self.events}
+        return streams | set(self.states) | set(self.inventories) | told
 
 
 class Receiver:
-    """Sorts messages into the current batch. `now` (Unix s) is set by the loop before it reads."""
+    """Sorts messages into the current batch. `now` (Unix s) is set by the loop before it reads.
 
-    def __init__(self, shard: Shard, topics: Topics) -> None:
+    What names no partition in its topic comes to the owners of all slots; it is for the one of slot `slot` of `slots`.
+    """
+
+    def __init__(self, shard: Shard, topics: Topics, slot: int = 0, slots: int = 1) -> None:
         self.shard, self.batch, self.now = shard, Batch(), 0.0
-        self._topics = topics
+        self._topics, self._slot, self._slots = topics, slot, slots
         self._routes: dict[bytes, tuple[str, str] | None] = {}
 
     def take(self) -> Batch:
@@ -74,8 +97,8 @@ class Receiver:
         route = self._routes.get(topic) or self._route(topic)
         try:
             if route is None:
-                raise WireError("topic")
-            if route[1] == "sample":
+                self._about_alerts(topic.decode(errors="replace"), payload)
+            elif route[1] == "sample":
                 self._sample(route[0], payload)
             else:
                 self._other(route[0], route[1], payload)
@@ -137,6 +160,8 @@ class Receiver:
             self.batch.states[host_name] = status
         elif kind == "inventory":
             self.batch.inventories[host_name] = self._decoded(wire.Inventory, host_name, payload)
+        elif kind == "event":
+            self.batch.events.append(self._decoded(wire.Event, host_name, payload))
         elif kind in SNAPSHOTS:
             snapshot: Snapshot = self._decoded(SNAPSHOTS[kind], host_name, payload)
             self.batch.snapshots[host_name, kind] = snapshot
@@ -147,14 +172,37 @@ class Receiver:
         self._forget_before(stream, hello.oldest)
         self.batch.touched.add(stream)
         self.batch.answers.add(stream)
+        self.batch.hellos[host_name] = hello
+
+    def _about_alerts(self, topic: str, payload: bytes) -> None:
+        """Events and actions of programs that are no agents, and what comes back of what ingest told."""
+        about = self._topics.read_alert(topic)
+        if about is None:
+            raise WireError("topic")
+        kind, host_name, alert = about
+        if int(partition(host_name)) % self._slots != self._slot:
+            return
+        if kind == "alert":
+            self.batch.echoes[topic] = payload
+            return
+        known = self.shard.hosts.get(host_name)
+        if known is None or not known.id:
+            raise WireError("host", f"no host {host_name!r} is known; hosts are known from their first message on")
+        if kind == "event":
+            self.batch.events.append(self._decoded(wire.Event, host_name, payload))
+        else:
+            action = wire.decode(wire.AlertAction, payload)
+            _check_text(payload)
+            if action.until is not None and not 0 <= action.until <= self.now + MAX_UNTIL_SECONDS:
+                raise WireError("range", "until is Unix seconds, within the next ten years")
+            self.batch.actions.append(Asked(host_name, alert, action, topic, payload))
 
     def _decoded(self, kind: type[M], host_name: str, payload: bytes) -> M:
         message = wire.decode(kind, payload)
         if message.host != host_name:
             raise WireError("spoof", f"the payload says {message.host[:63]!r}, the topic {host_name!r}")
         wire.check_time(message.ts, self.now, 0.0)
-        if b"\\u0000" in payload:
-            raise WireError("type", "text holds a NUL character")
+        _check_text(payload)
         return message
 
     def _forget_before(self, stream: Stream, oldest: int) -> None:
@@ -166,7 +214,7 @@ class Receiver:
     def _refuse(self, topic: bytes, route: tuple[str, str] | None, payload: bytes, error: WireError) -> None:
         batch = self.batch
         batch.refused[error.reason] = batch.refused.get(error.reason, 0) + 1
-        host_name = route[0] if route else ""
+        host_name = route[0] if route else (self._topics.read_alert(topic.decode(errors="replace")) or ("", ""))[1]
         place = wire.identity(payload) if route and route[1] == "sample" and error.reason != "epochs" else None
         epoch = seq = None
         if place is not None:
@@ -182,6 +230,12 @@ class Receiver:
         if seq is None and len(batch.rejects) >= MAX_ANONYMOUS_REJECTS:
             return
         batch.rejects.append(Reject(host_name, topic.decode(errors="replace"), error.reason, error.detail, payload, epoch, seq))
+
+
+def _check_text(payload: bytes) -> None:
+    """Raises WireError for text that the database does not take."""
+    if b"\\u0000" in payload:
+        raise WireError("type", "text holds a NUL character")
 
 
 def state_rows(batch: Batch, ids: dict[str, int]) -> list[HostState]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from aggregator.ingest import takeover, upkeep
+from aggregator.ingest.commit import AlertsRefusedError
 from aggregator.ingest.devices import Devices
 from aggregator.ingest.gauges import Gauges
 from aggregator.ingest.intake import Receiver
@@ -69,6 +70,9 @@ class Service:
                     self._own(connection)
             except slots.LeaseLostError:
                 logs.event(log, "slot lost to another process", logging.WARNING)
+            except AlertsRefusedError as error:
+                logs.event(log, "alerts are loaded anew", logging.ERROR, error=str(error))
+                time.sleep(RETRY_SECONDS)
             except database.Unavailable as error:
                 logs.event(log, "database went away", logging.WARNING, error=str(error).strip().partition("\n")[0])
                 time.sleep(RETRY_SECONDS)
@@ -95,9 +99,10 @@ class Service:
         shard.profile = upkeep.read_profile(connection)
         logs.event(log, "slot taken", slot=lease.slot, of=lease.slots, hosts=len(shard.hosts))
         self.gauges.is_owner.set(1)
-        receiver = Receiver(shard, self._topics)
+        receiver = Receiver(shard, self._topics, lease.slot, lease.slots)
         self._client = Client(self._brokers, f"ingest-{secrets.token_hex(16)}", receiver.on_message, tls=self._tls,
-                              subscriptions=self._topics.slot_filters(lease.slot, lease.slots), max_delay=5.0)
+                              subscriptions=[*self._topics.slot_filters(lease.slot, lease.slots),
+                                             *self._topics.alert_filters()], max_delay=5.0)
         self._doing = "ingesting"
         # Hosts, streams and layouts live long and hold no cycles: keep the collector from walking them every second.
         gc.collect()
@@ -105,9 +110,13 @@ class Service:
         gc.set_threshold(20_000, 50, 50)
         devices = Devices(self._client, self._topics, shard, self._homeassistant_prefix)
         slot = Slot(connection, lease, shard, receiver, self._client, self._topics, self.gauges, self._clock, devices)
-        while not self._is_stopping():
-            slot.beat()
-        slot.finish()
+        try:
+            while not self._is_stopping():
+                slot.beat()
+            slot.finish()
+        except AlertsRefusedError:
+            slots.release(connection, lease)  # ours again at once
+            raise
         slots.release(connection, lease)
 
     def _close_client(self) -> None:

@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 
 from aggregator.ingest import upkeep
-from aggregator.ingest.commit import Checkpoint, Committer
+from aggregator.ingest.alerting import Alerting
+from aggregator.ingest.commit import AlertsRefusedError, Checkpoint, Committer
 from aggregator.ingest.devices import Devices
 from aggregator.ingest.gauges import Gauges
 from aggregator.ingest.intake import Batch, Receiver
@@ -37,6 +38,7 @@ class Slot:
         self._client, self._gauges, self._clock, self._devices = client, gauges, clock, devices
         self._committer = Committer(connection, lease, shard)
         self._publisher = Publisher(client, topics, shard)
+        self._alerting = Alerting(connection, lease, shard, client, topics, gauges)
         self._upkeep = upkeep.Upkeep(connection, lease, self._committer, gauges)
         self._touched: set[Stream] = set()
         self._moved: set[int] = set()
@@ -52,6 +54,7 @@ class Slot:
             slots.renew(self._connection, self._lease)
             self._renewed_at = now
         batch = self._receiver.take()
+        self._alerting.hear(batch, now)
         self._store(batch, now)
         if not 0 <= now - self._fleet_at < FLEET_SECONDS:
             self._fleet_at = now
@@ -66,6 +69,7 @@ class Slot:
         self._checkpoint_at = 0.0
         self._store(self._receiver.take(), self._clock())
         self._client.flush(1.0)
+        self._alerting.finish()
 
     def _read(self) -> None:
         """Wait for the first message, then read in slices until the beat ends or the frame is full."""
@@ -88,7 +92,10 @@ class Slot:
         checkpoint = self._due_checkpoint(moved, now)
         begin = time.perf_counter()
         self._committer.prepare(batch, frame)
-        refused = self._committer.commit(batch, frame, checkpoint, now)
+        self._alerting.judge(batch, frame, now)
+        refused = self._committer.commit(batch, frame, checkpoint, now, self._alerting.piece(), self._alerting.pieces())
+        if self._alerting.failed:
+            raise AlertsRefusedError(self._alerting.failed)
         self._count(batch, frame, refused, time.perf_counter() - begin)
         told = set(batch.answers)
         if checkpoint is not None:
@@ -96,6 +103,7 @@ class Slot:
         if told:
             self._gauges.watermarks.inc(self._publisher.watermarks(told))
         self._devices.changed(batch.inventories)
+        self._alerting.tell(now)
         if frame is not None:
             self._publisher.health(frame, moved, newest, now)
 

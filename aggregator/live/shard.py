@@ -3,6 +3,9 @@
 import dataclasses
 
 from aggregator.analysis import health
+from aggregator.analysis.quiet import Quiet
+from aggregator.live.alerts import Change
+from aggregator.live.engine import Engine
 from aggregator.live.frame import FIGURES
 from aggregator.live.hosts import Host, Hosts, Stream, epoch_text, signed_epoch
 from aggregator.live.layouts import Columns, Layouts
@@ -12,10 +15,11 @@ from shared import wire
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Shard:
-    """Hosts, layouts and open minutes of a slot.
+    """Hosts, layouts, open minutes and alerts of a slot.
 
     `oldest_ts`: raw history before it is refused (retention). `active_hosts`: by hour (Unix s) that has not
-    ended, the ids of the hosts that reported in it.
+    ended, the ids of the hosts that reported in it. `versions`: of the configuration that `engine` and `quiet` have;
+    `changes`: of alerts, still to be written.
     """
 
     hosts: Hosts
@@ -23,6 +27,10 @@ class Shard:
     minutes: OpenMinutes
     inputs: Columns
     figures: Columns
+    engine: Engine
+    quiet: Quiet = dataclasses.field(default_factory=Quiet)
+    versions: dict[str, int] = dataclasses.field(default_factory=dict)
+    changes: list[Change] = dataclasses.field(default_factory=list)
     profile: health.Profile = health.DEFAULT_PROFILE
     oldest_ts: float = 0.0
     active_hosts: dict[int, set[int]] = dataclasses.field(default_factory=dict)
@@ -55,8 +63,8 @@ class Shard:
 
 def new_shard(now: float) -> Shard:
     """An empty shard; the minutes before that of `now` (Unix s) are closed."""
-    layouts = Layouts()
-    return Shard(Hosts(), layouts, OpenMinutes(int(now // MINUTE) * MINUTE), Columns(health.INPUTS, layouts),
-                 Columns(FIGURES, layouts))
+    hosts, layouts = Hosts(), Layouts()
+    return Shard(hosts, layouts, OpenMinutes(int(now // MINUTE) * MINUTE), Columns(health.INPUTS, layouts),
+                 Columns(FIGURES, layouts), Engine(hosts, layouts))
 
 

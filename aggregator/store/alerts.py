@@ -84,7 +84,7 @@ class Stored:
     dismissible: bool
     flapping: bool
     held: bool
-    muted_by: tuple[str, ...]
+    muted_by: list[str]
     started_at: float
     fired_at: float | None
     resolved_at: float | None
@@ -183,14 +183,14 @@ def write_released(cursor: Cursor, ids: Sequence[int]) -> None:
 
 def fetch_open(connection: Connection, lease: Lease) -> list[Stored]:
     """Alerts of a slot that are open or held."""
-    return _stored(connection.execute(
+    return [Stored(*row) for row in connection.execute(
         _STORED + "WHERE (a.state IN ('pending', 'firing', 'unknown') OR a.held) AND h.partition %% %s = %s",
-        [lease.slots, lease.slot]))
+        [lease.slots, lease.slot])]
 
 
 def fetch(connection: Connection, ids: Iterable[int]) -> dict[int, Stored]:
     """Alerts by id, those that are there."""
-    return {one.id: one for one in _stored(connection.execute(_STORED + "WHERE a.id = ANY (%s)", [list(ids)]))}
+    return {row[0]: Stored(*row) for row in connection.execute(_STORED + "WHERE a.id = ANY (%s)", [list(ids)])}
 
 
 def fetch_active_ids(connection: Connection, lease: Lease) -> set[int]:
@@ -198,11 +198,6 @@ def fetch_active_ids(connection: Connection, lease: Lease) -> set[int]:
     return {number for (number,) in connection.execute(
         """SELECT a.id FROM alert a JOIN host h ON h.id = a.host_id
            WHERE a.state IN ('firing', 'unknown') AND h.partition %% %s = %s""", [lease.slots, lease.slot])}
-
-
-def _stored(rows: Iterable[tuple[object, ...]]) -> list[Stored]:
-    muted = [field.name for field in dataclasses.fields(Stored)].index("muted_by")
-    return [Stored(*row[:muted], tuple(row[muted]), *row[muted + 1:]) for row in rows]  # type: ignore[arg-type]
 
 
 def _json(rows: Sequence[Row] | Sequence[Event]) -> str:

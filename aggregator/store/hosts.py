@@ -37,6 +37,17 @@ class HostState:
     version: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Said:
+    """The newest status of a host; `at` in Unix s."""
+
+    name: str
+    state: str
+    reason: str
+    at: float
+    boot_id: str
+
+
 def ensure(connection: Connection, names: Sequence[str]) -> dict[str, int]:
     """Ids of hosts by name, made where new."""
     rows = connection.execute(
@@ -53,6 +64,26 @@ def fetch_slot(connection: Connection,
         """SELECT h.id, h.name, extract(epoch FROM n.ts)::float8, extract(epoch FROM n.received_at)::float8, n.interval
            FROM host h LEFT JOIN host_now n ON n.host_id = h.id WHERE h.partition %% %s = %s ORDER BY h.id""",
         [lease.slots, lease.slot]))
+
+
+def fetch_said(connection: Connection, lease: Lease) -> list[Said]:
+    """What each host of a slot last said of itself."""
+    return [Said(*row) for row in connection.execute(
+        """SELECT name, state, state_reason, coalesce(extract(epoch FROM state_at), 0)::float8, boot_id FROM host
+           WHERE partition %% %s = %s""", [lease.slots, lease.slot])]
+
+
+def fetch_labels(connection: Connection, lease: Lease) -> list[tuple[str, dict[str, str]]]:
+    """(name, labels) of the hosts of a slot."""
+    return connection.execute("SELECT name, labels FROM host WHERE partition %% %s = %s",
+                              [lease.slots, lease.slot]).fetchall()
+
+
+def fetch_snapshots(connection: Connection, lease: Lease, kinds: Sequence[str]) -> Iterator[tuple[str, str, Any]]:
+    """(host, kind, payload) of the latest snapshots of a slot's hosts."""
+    return iter(connection.execute(
+        """SELECT h.name, s.kind, s.payload FROM snapshot s JOIN host h ON h.id = s.host_id
+           WHERE s.kind = ANY (%s) AND h.partition %% %s = %s""", [list(kinds), lease.slots, lease.slot]))
 
 
 def write_now(cursor: Cursor, newest: Newest) -> None:

@@ -57,6 +57,15 @@ def fetch_since_checkpoint(connection: Connection,
            ORDER BY 1, 2, 3""", {"since": since, "slots": lease.slots, "slot": lease.slot}))
 
 
+def fetch_newest_since_checkpoint(connection: Connection, lease: Lease) -> list[tuple[int, float, float]]:
+    """(host_id, newest ts, last received at) of the samples stored since the last checkpoint, in Unix s."""
+    return connection.execute(
+        """SELECT s.host_id, extract(epoch FROM max(s.ts))::float8, extract(epoch FROM max(s.received_at))::float8
+           FROM sample s JOIN host h ON h.id = s.host_id WHERE s.received_at >= %s AND h.partition %% %s = %s
+           GROUP BY 1""",
+        [lease.checkpoint_at - timedelta(seconds=5), lease.slots, lease.slot]).fetchall()
+
+
 def write_gaps(cursor: Cursor, gaps: Sequence[tuple[int, int, int, int, str]]) -> None:
     """Gap rows: (host_id, epoch, from_seq, to_seq, reason)."""
     cursor.executemany("INSERT INTO gap (host_id, epoch, from_seq, to_seq, reason) VALUES (%s, %s, %s, %s, %s)", gaps)
