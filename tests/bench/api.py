@@ -1,7 +1,8 @@
 """The API: p50 and p95 of the usual questions, with 1,000 hosts, a day of raw history and 30 days of rollups.
 
 Arguments: hosts=1000, full=20 (hosts with the whole of raw and minute history; all have the last minutes of raw and every
-hour), interval=5, days=30, requests=200, sets=4 (different sets of metrics; sets=1000 gives each host its own).
+hour), interval=5, days=30, requests=200, sets=4 (different sets of metrics; sets=1000 gives each host its own),
+alerts=5000 (active; ten times as many are over).
 Rows lie as ingest writes them: by time, hosts side by side.
 """
 
@@ -72,7 +73,17 @@ def write(connection, table, columns, rows, times, count=0):
     return len(rows) * len(times)
 
 
-def load(url, hosts, full, interval, days, sets=4):
+ALERTS = """
+INSERT INTO alert (id, host_id, rule, instance, type, state, severity, metric, value, threshold, rule_revision, message,
+                   started_at, fired_at, resolved_at, changed_at)
+SELECT nextval('alert_id'), h.id, 'rule_' || k, '', 'rule_' || k, CASE WHEN is_over THEN 'resolved' ELSE 'firing' END,
+       (ARRAY['info', 'warning', 'error', 'critical'])[1 + k %% 4], 'cpu.percent', 91.5, 80, 1, 'CPU is 91.5 %% busy', t, t,
+       CASE WHEN is_over THEN t END, t
+FROM (SELECT id, row_number() OVER () AS n FROM host) h, generate_series(1, 11 * %(each)s) k,
+  LATERAL (SELECT k > %(each)s AS is_over, now() - (k * 1000 + h.n) * interval '6 minutes' AS t) s"""
+
+
+def load(url, hosts, full, interval, days, sets=4, alerts=5000):
     """Fill a migrated database; (host names, rows written)."""
     now = datetime.now(UTC).replace(microsecond=0)
     end = int(now.timestamp())
@@ -106,6 +117,7 @@ def load(url, hosts, full, interval, days, sets=4):
         rows += write(connection, "sample", sample_columns, template(SAMPLE, 7, ids[:full], of[:full]),
                       range(end - 86_400, raw_from, interval))
         rows += write(connection, "sample", sample_columns, template(SAMPLE, 7, ids, of), range(raw_from, end + 1, interval))
+        connection.execute(ALERTS, {"each": max(1, alerts // hosts)})
         connection.execute("UPDATE host_now SET ts = to_timestamp(%s), received_at = now() + interval '1 hour'", [end])
         connection.execute("VACUUM (ANALYZE)")
     return names, rows
@@ -126,13 +138,13 @@ def timed(client, requests, paths):
 
 def main(arguments):
     """The figures."""
-    given = {"hosts": 1000, "full": 20, "interval": 5, "days": 30, "requests": 200, "sets": 4}
+    given = {"hosts": 1000, "full": 20, "interval": 5, "days": 30, "requests": 200, "sets": 4, "alerts": 5000}
     given |= {key: int(value) for key, value in arguments.items()}
     with Rig(postgres_options={"max_wal_size": "8GB"}) as rig:
         database.migrate(rig.database_url)
         begun = time.monotonic()
         names, rows = load(rig.database_url, given["hosts"], given["full"], given["interval"], given["days"],
-                           given["sets"])
+                           given["sets"], given["alerts"])
         print(f"{rows} rows loaded in {time.monotonic() - begun:.0f} s")
         token, port = f"dbt_{secrets.token_urlsafe(32)}", programs.free_port()
         begun = time.monotonic()
@@ -155,6 +167,9 @@ def main(arguments):
                 "history_30d_8": [f"/api/v1/hosts/{name}/metrics?range=30d&{eight}" for name in names],
                 "fleet_health": ["/api/v1/fleet/health"],
                 "fleet_latest": ["/api/v1/fleet/latest"],
+                "alerts_active": ["/api/v1/alerts", "/api/v1/alerts?severity=critical", "/api/v1/alerts?label=site:s1"],
+                "alerts_history": ["/api/v1/alerts?state=all", *(f"/api/v1/alerts?state=all&host={name}" for name in some)],
+                "alerts_summary": ["/api/v1/alerts/summary"],
                 "series_24h_all_hosts": ["/api/v1/series?metric=cpu.percent&range=24h&agg=mean"],
                 "prometheus_cpu": ["/metrics?metric=cpu.*"],
                 "storage": ["/api/v1/storage"],

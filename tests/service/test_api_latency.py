@@ -20,7 +20,8 @@ PATHS = (
     "/api/v1/hosts?sort=-cpu", "/api/v1/containers",
     "/api/v1/fleet/health?group_by=site", "/api/v1/fleet/latest", "/api/v1/series?metric=cpu.percent",
     "/api/v1/series?metric=cpu.percent&range=30d&agg=mean", "/api/v1/recommendations", "/api/v1/storage", "/api/v1/stats",
-    "/api/v1/rejects", "/api/v1/metrics", "/api/v1/schemas/sample", "/api/v1/retention-policies", "/api/v1/tokens",
+    "/api/v1/rejects", "/api/v1/alerts?state=all", "/api/v1/alerts/summary", "/api/v1/audit-log",
+    "/api/v1/metrics", "/api/v1/schemas/sample", "/api/v1/retention-policies", "/api/v1/tokens",
     *(f"/api/v1/hosts/h7{part}" for part in (
         "", "/latest", "/metrics", "/metrics?range=1h&metric=*", "/metrics?range=30d", "/health", "/health/history",
         "/containers", "/processes", "/sensors", "/gaps")))
