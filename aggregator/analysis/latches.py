@@ -24,6 +24,12 @@ def step(on: Flags, since: Floats, above: Flags, below: Flags, ts: Floats, hold:
     return on ^ flips, np.where(flips, np.nan, since)
 
 
+def behind(values: Floats, thresholds: Floats, margin: Floats) -> Flags:
+    """(n, k) whether values (n,) have come back: to the recovery value where there is a margin (n,), else below the threshold."""
+    value, margin = values[:, None], margin[:, None]
+    return np.where(margin > 0, value <= thresholds - margin, value < thresholds)
+
+
 def levels(on: Flags) -> NDArray[np.int64]:
     """(n,) the highest level that is on, from 1; 0 where none is."""
     return np.asarray((on * np.arange(1, on.shape[1] + 1)).max(axis=1, initial=0), np.int64)

@@ -9,6 +9,9 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
 
 from aggregator.analysis import messages
 from aggregator.analysis.rules import MEASURED, Rule
@@ -23,7 +26,47 @@ _HOSTS = re.compile(r"[a-z0-9_*-]{1,100}")
 _LABEL = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,100}")
 _TEXT = re.compile(r"[^\x00-\x09\x0b-\x1f\x7f\ud800-\udfff]*")
 
+_AT = re.compile(r" - at `\$\.?([a-z_]*)[^`]*`$")
+_UNKNOWN = re.compile(r"unknown field `(.*)`")
+_MISSING = re.compile(r"missing required field `(.*)`")
+
 Found = Iterator[tuple[str, str]]
+
+
+class RuleProblemsError(Exception):
+    """A rule cannot be used; `problems`: field → what is wrong with it and the mend."""
+
+    def __init__(self, found: Mapping[str, str]) -> None:
+        super().__init__("; ".join(f"{field}: {text}" for field, text in found.items()))
+        self.problems = dict(found)
+
+
+def read(plain: Mapping[str, Any], known: Mapping[str, str]) -> Rule:
+    """The rule in plain data, found good. Raises RuleProblemsError."""
+    rule: Rule = converted(plain, Rule)
+    if found := problems(rule, known):
+        raise RuleProblemsError(found)
+    return rule
+
+
+def converted(plain: Any, kind: type[Any]) -> Any:
+    """A rule or an override from plain data, its types checked. Raises RuleProblemsError."""
+    try:
+        return msgspec.convert(plain, kind)
+    except msgspec.ValidationError as error:
+        raise RuleProblemsError(dict([_shape(str(error), kind)])) from None
+
+
+def _shape(text: str, kind: type[Any]) -> tuple[str, str]:
+    """Field and fault of a msgspec error."""
+    fields = [field.encode_name for field in msgspec.structs.fields(kind)]
+    if unknown := _UNKNOWN.search(text):
+        near = difflib.get_close_matches(unknown[1], fields, 1)
+        return unknown[1][:63], f"there is no such field{f' (did you mean {near[0]}?)' if near else ''}; see the schema of a rule"
+    if missing := _MISSING.search(text):
+        return missing[1], "it is missing"
+    at = _AT.search(text)
+    return (at[1] if at else "") or "body", _AT.sub("", text).replace("`", "")
 
 
 def problems(rule: Rule, known: Mapping[str, str]) -> dict[str, str]:
@@ -51,6 +94,9 @@ def _numbers(rule: Rule, _: Mapping[str, str]) -> Found:
 
 
 def _texts(rule: Rule, _: Mapping[str, str]) -> Found:
+    for field in ("name", "type", "event"):
+        if "\n" in getattr(rule, field):  # which the $ of a pattern lets pass at the end
+            yield field, "it ends in a line break"
     for field in ("description", "message", "recommendation"):
         if not _TEXT.fullmatch(getattr(rule, field)):
             yield field, "it holds control characters; only line breaks may be among the text"

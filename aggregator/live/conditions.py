@@ -70,10 +70,9 @@ class Conditions:
              variants: Variants) -> NDArray[np.int64]:
         """Carry conditions (each row at most once) on by one reading; indices of `rows` whose level or waiting changed."""
         chosen = self.variant[rows]
-        turned = (values * variants.sign[chosen])[:, None]
-        thresholds = variants.thresholds[chosen]
-        on, since = latches.step(self.on[rows], self.since[rows], turned >= thresholds,
-                                 turned < thresholds - variants.margin[chosen, None], ts, variants.hold[chosen],
+        turned, thresholds = values * variants.sign[chosen], variants.thresholds[chosen]
+        on, since = latches.step(self.on[rows], self.since[rows], turned[:, None] >= thresholds,
+                                 latches.behind(turned, thresholds, variants.margin[chosen]), ts, variants.hold[chosen],
                                  variants.recover[chosen])
         level, waits = latches.levels(on), latches.waits(on, since)
         changed = np.flatnonzero((level != self.level[rows]) | (waits != self.waits[rows]))

@@ -78,12 +78,12 @@ class History:
         with self._engine.connect() as connection:
             return self._fetch(connection, hosts, metrics, source, span)
 
-    def fetch_names(self, host: int, source: str, span: Span) -> list[str]:
-        """Names of every metric that a host had in a span, sorted."""
+    def fetch_names(self, hosts: Sequence[int], source: str, span: Span) -> list[str]:
+        """Names of every metric that some of the hosts had in a span, sorted."""
         names: set[str] = set()
         with self._engine.connect() as connection:
             for finer, width in SOURCES[[name for name, _ in SOURCES].index(source):]:
-                names.update(*(self._layouts.keys(number) for number in self._used(connection, [host], finer, span)))
+                names.update(*(self._layouts.keys(number) for number in self._used(connection, hosts, finer, span)))
                 span = Span(max(span.start, span.end - timedelta(seconds=2 * width)), span.end)
         return sorted(names)
 

@@ -147,6 +147,12 @@ def fetch_host_overrides(engine: Engine, host_id: int) -> list[dict[str, Any]]:
                                  ORDER BY rule""", {"host": host_id})
 
 
+def fetch_rule_overrides(engine: Engine, rule: str) -> dict[int, Override]:
+    """What hosts have otherwise of one rule, by host id."""
+    rows = fetch_rows(engine, "SELECT host_id, override FROM rule_override WHERE rule = :rule", {"rule": rule})
+    return {row["host_id"]: msgspec.convert(row["override"], Override) for row in rows}
+
+
 def write_override(engine: Engine, host_id: int, host: str, rule: str, override: Override, actor: str) -> bool:
     """Set what one host has otherwise of a rule; False where there is no such rule."""
     with engine.begin() as connection:

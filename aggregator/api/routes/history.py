@@ -107,7 +107,7 @@ def _expanded(backend: Backend, host: int, metrics: Sequence[str], plan: Plan, s
     names = [name for name in metrics if "*" not in name]
     if patterns := [name for name in metrics if "*" in name]:
         fits = matcher(patterns)
-        names += [name for name in backend.history.fetch_names(host, plan.source, span) if fits.fullmatch(name)]
+        names += [name for name in backend.history.fetch_names([host], plan.source, span) if fits.fullmatch(name)]
     names = list(dict.fromkeys(names))
     if len(names) > parameters.MAX_METRICS:
         raise invalid("metric", f"{len(names)} metrics fit; at most {parameters.MAX_METRICS} an answer: narrow the patterns")
