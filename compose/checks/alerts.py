@@ -30,6 +30,6 @@ def notifications(door: "Door") -> Finding:
     failing = [name for name, in door.rows("SELECT name FROM notification_channel WHERE failing_since IS NOT NULL ORDER BY name")]
     if failing:
         return warn("notifications", f"channels that do not deliver: {', '.join(failing)}",
-                    "GET /api/v1/channels shows the last error of each; mend its URL, then test it")
+                    "GET /api/v1/notification-channels shows the last error of each; mend its URL, then test it")
     count = door.value("SELECT count(*) FROM notification_channel")
     return ok("notifications", f"none waits; {count} channel{'' if count == 1 else 's'}")
