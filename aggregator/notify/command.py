@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from aggregator.notify import guard
 from aggregator.notify.worker import Worker
 from shared import database, logs, probes
 from shared.settings import SettingsError, load
@@ -45,6 +46,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except OSError as error:
         raise SettingsError(f"--probe-port: cannot listen on {settings.probe_listen}:{settings.probe_port}: "
                             f"{error.strerror}; choose a free port, or 0 for any") from None
+    guard.seal()
     try:
         worker.run()
     finally:

@@ -88,6 +88,18 @@ def _is_global(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 
+def seal() -> None:
+    """Refuse every connection of this process that no guard watches, for good: a library may send from a thread of its own.
+
+    Postgres is not concerned: its library connects outside of Python.
+    """
+    def hook(event: str, _: tuple[Any, ...]) -> None:
+        if event == "socket.connect" and getattr(_thread, "guard", None) is None:
+            raise RefusedError("nothing connects outside of an attempt")
+
+    sys.addaudithook(hook)
+
+
 @functools.cache
 def _install() -> None:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
