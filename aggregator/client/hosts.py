@@ -46,8 +46,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         return 0
     now = datetime.now(UTC)
     figures = ("score", "cpu %", "memory %", "disk %")
-    screen.print_table(("host", "state", "health", *figures, "seen", "labels"), (cells(host, now) for host in found),
-                       right=figures, spare=("labels",))
+    screen.print_table(("host", "state", "health", *figures, "alerts", "seen", "labels"), (cells(host, now) for host in found),
+                       right=(*figures, "alerts"), spare=("labels",))
     if len(found) != total:
         print(f"{len(found)} of {total} hosts")
     return 0
@@ -94,7 +94,8 @@ def cells(host: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
     age = "never" if seen is None else f"{screen.duration((now - seen).total_seconds())} ago"
     figures = (host["score"], host["cpu_percent"], host["memory_percent"], host["disk_percent"])
     return (screen.plain(host["name"]), screen.coloured(host["state"]), screen.coloured(host["status"]),
-            *(screen.figure(value) for value in figures), age, screen.plain(labels(host["labels"].items())))
+            *(screen.figure(value) for value in figures), screen.coloured(host["worst_alert"], str(host["alerts"])), age,
+            screen.plain(labels(host["labels"].items())))
 
 
 def labels(pairs: Iterable[tuple[str, str]]) -> str:

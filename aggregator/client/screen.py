@@ -4,7 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from shared import logs
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 STATUS_COLOURS = {
     "healthy": "green", "degraded": "yellow", "warning": "dark_orange", "critical": "red", "online": "green",
     "offline": "red", "draining": "yellow", "stale": "yellow", "ok": "green", "warn": "yellow", "fail": "red",
-    "active": "green", "pending": "yellow",
+    "active": "green", "pending": "yellow", "error": "orange_red1", "info": "cyan",
 }
 DURATION = r"^([0-9]{1,9}[smhdw])+$"
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -140,6 +140,12 @@ def read_duration(text: str) -> float:
     if not re.fullmatch(DURATION, text):
         raise ValueError(f"{text[:40]!r} is no duration; write it like 2h, 90m or 1d12h")
     return float(sum(int(number) * SECONDS[unit] for number, unit in re.findall(r"([0-9]+)([smhdw])", text)))
+
+
+def instant(text: str | None) -> str:
+    """An RFC 3339 text for people: `2026-11-21 08:00:05Z`; a dash where there is none."""
+    at = read_time(text)
+    return "-" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
 def read_time(text: str | None) -> datetime | None:

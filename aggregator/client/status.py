@@ -3,10 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from aggregator.client import api, screen
+from aggregator.client import api, incident, screen
 from shared import settings
+from shared.wire import SEVERITIES
 
 WORST = 10
+WORST_ALERTS = 5
 TELLING_POINTS = 20_000
 """Fewer say nothing about what a point costs: tables have a least size."""
 
@@ -33,10 +35,20 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
 
 
 def fetch_status(connection: api.Api) -> dict[str, Any]:
-    """Health of the fleet, counts, and what is stored."""
+    """Health of the fleet, its alerts, counts, and what is stored."""
     storage = connection.fetch("storage")
-    return {"health": connection.fetch("fleet/health"), "stats": connection.fetch("stats"),
+    return {"health": connection.fetch("fleet/health"), "alerts": fetch_alerts(connection), "stats": connection.fetch("stats"),
             "storage": {name: storage[name] for name in ("database_bytes", "points", "bytes_per_point")}}
+
+
+def fetch_alerts(connection: api.Api) -> dict[str, Any]:
+    """How many alerts are active, and the worst of them that nobody dismissed."""
+    summary, worst = connection.fetch("alerts/summary"), list[Any]()
+    for severity in reversed(SEVERITIES):
+        if summary[severity] and len(worst) < WORST_ALERTS:
+            worst += connection.fetch("alerts", {"severity": severity, "dismissed": "false",
+                                                 "limit": WORST_ALERTS - len(worst)})["alerts"]
+    return {"summary": summary, "worst": worst}
 
 
 def lines(told: Mapping[str, Any]) -> Iterator[str]:
@@ -52,9 +64,20 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
     for host in unwell:
         yield f"  {screen.coloured(host['status'], screen.figure(host['score']))}  {screen.plain(host['host'])}"
         yield from (f"        {screen.plain(reason)}" for reason in host["reasons"][:3])
+    yield from _alerts(told["alerts"])
     yield _intake(stats)
     yield _losses(stats)
     yield _stored(storage)
+
+
+def _alerts(alerts: Mapping[str, Any]) -> Iterator[str]:
+    summary = alerts["summary"]
+    rest = {word: summary[word] for word in ("acknowledged", "muted", "dismissed")}
+    yield "Alerts   " + _counts({severity: summary[severity] for severity in reversed(SEVERITIES)}) + (
+        f"   ({_counts(rest)})" if any(rest.values()) else "")
+    for alert in alerts["worst"]:
+        yield (f"  {screen.coloured(alert['severity'])}  {screen.plain(alert['host'])}  {screen.plain(incident.name(alert))}  "
+               f"{screen.plain(alert['message'])}")
 
 
 def _stored(storage: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import builders
 import pytest
-from alert_builders import store_alert
+from alert_rows import store_alert
 from builders import NOW
 
 from aggregator.store import alert_actions, reading

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import builders
 import pytest
-from alert_builders import FIRED_AT, store_alert, store_event, store_firing
+from alert_rows import FIRED_AT, store_alert, store_event, store_firing
 from api_client import Api
 from builders import NOW
 from psycopg.types.json import Jsonb

@@ -59,7 +59,7 @@ def test_status_is_told(api, fleet, environ, capsys):
     assert "db-1" in out
     assert "97.0 % full" in out
     assert "start drumbeat ingest" in out
-    assert set(json.loads(run(capsys, status, environ, "--json")[1])) == {"health", "stats", "storage"}
+    assert set(json.loads(run(capsys, status, environ, "--json")[1])) == {"alerts", "health", "stats", "storage"}
 
 
 def test_an_empty_fleet_says_what_to_do(api, environ, capsys):

@@ -10,7 +10,7 @@ import msgspec
 import psycopg
 import pytest
 import receivers
-from alert_builders import store_alert, store_event, store_firing
+from alert_rows import store_alert, store_event, store_firing
 from builders import NOW, store_host
 
 from aggregator.analysis.channels import Channel, Email, Target

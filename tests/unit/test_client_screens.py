@@ -12,13 +12,24 @@ from aggregator.client import api, hosts, panels, screen, status, top
 
 NOW = datetime(2026, 11, 21, 8, 0, 10, tzinfo=UTC)
 HOST = {"name": "web-1", "state": "online", "status": "healthy", "score": 93.4, "cpu_percent": 12.5, "memory_percent": 41.0,
-        "disk_percent": None, "last_seen_at": "2026-11-21T08:00:05Z", "labels": {"site": "berlin", "edge": ""}}
+        "disk_percent": None, "last_seen_at": "2026-11-21T08:00:05Z", "labels": {"site": "berlin", "edge": ""},
+        "alerts": 2, "worst_alert": "critical"}
 STATS = {"recent_samples_count": 24, "lag_seconds": 3.0, "rejects": 2, "rejects_last_hour": 1, "gaps": 1,
          "lost_samples": 7.0, "slots": [{"slot": 0, "held": True}]}
 HEALTH = {"score": 91.2, "hosts": 3, "online": 2, "by_state": {"online": 2, "offline": 1},
           "by_status": {"healthy": 1, "degraded": 1},
           "worst": [{"host": "db-1", "score": 66.0, "status": "degraded", "reasons": ["disk: /var is 91.0 % full"]},
                     {"host": "web-1", "score": 93.4, "status": "healthy", "reasons": ["cpu: CPU is 6 % busy"]}]}
+SUMMARY = {"total": 3, "critical": 1, "error": 0, "warning": 2, "info": 0, "acknowledged": 1, "muted": 0, "unknown": 0,
+           "dismissed": 0, "history_count": 9}
+ALERT = {"id": 812, "alert": "low_disk-427bd331", "host": "db-1", "labels": {}, "rule": "low_disk", "type": "low_disk",
+         "instance": {"mount": "/var"}, "source": "system", "state": "firing", "severity": "critical",
+         "message": "/var is \033[2J91.5 % full [red]", "reason": "91.5 is at least 90",
+         "details": {"value": 91.5, "threshold": 90.0, "recommendation": "Make room."},
+         "timestamp": "2026-11-21T07:00:10Z", "metric": "disk.percent{mount=/var}",
+         "rule_revision": 1, "dismissible": True, "dismissed": False, "dismissed_by": None, "acknowledged": True,
+         "acknowledged_by": "anna", "acknowledged_until": "2026-11-21T10:00:00+02:00", "note": "ordered",
+         "muted_by": ["silence 12"], "flapping": True, "fired_at": "2026-11-21T07:00:10Z", "resolved_at": None}
 STORAGE = {"database_bytes": 52_428_800, "points": 100, "bytes_per_point": 5.1}
 VIEW = panels.View(
     host=HOST,
@@ -122,17 +133,20 @@ def test_a_host_in_a_row():
     """A row shows age, labels, and a dash for a missing figure."""
     cells = hosts.cells(HOST, NOW)
     assert cells[0] == "web-1"
-    assert cells[6:] == ("-", "5s ago", "edge site:berlin")
+    assert cells[6:] == ("-", "[red]2[/]", "5s ago", "edge site:berlin")
 
 
 def test_status_tells_the_worst_hosts_with_reasons():
     """The glance names unwell hosts with their reasons, not well ones; losses and refusals are counted."""
-    told = status.fetch_status(connected(answering({"fleet/health": HEALTH, "stats": STATS, "storage": STORAGE})))
+    told = status.fetch_status(connected(answering({
+        "fleet/health": HEALTH, "stats": STATS, "storage": STORAGE, "alerts/summary": SUMMARY, "alerts": {"alerts": [ALERT]}})))
     text = drawn("\n".join(status.lines(told)))
     assert "Score 91.2   2 of 3 hosts online" in text
     assert "/var is 91.0 % full" in text
     assert "CPU is 6 % busy" not in text
     assert "7 samples in 1 gap; 1 refused in the last hour" in text
+    assert "1 critical  2 warning   (1 acknowledged)" in text
+    assert "critical  db-1  low_disk /var  /var is ?[2J91.5 % full [red]" in text
     assert "50.0 MiB" in text
     assert "bytes a point" not in text, "a hundred points tell nothing about the cost of one"
     many = told | {"storage": STORAGE | {"points": 10_000_000}}
@@ -159,7 +173,8 @@ def test_a_table_in_eighty_columns(capsys, monkeypatch):
 
 def test_status_says_when_nobody_writes():
     """A slot without owner is said in plain words."""
-    told = {"health": HEALTH, "stats": STATS | {"slots": [{"slot": 0, "held": False}]}, "storage": STORAGE}
+    told = {"alerts": {"summary": SUMMARY, "worst": []}, "health": HEALTH,
+            "stats": STATS | {"slots": [{"slot": 0, "held": False}]}, "storage": STORAGE}
     assert "start drumbeat ingest" in drawn("\n".join(status.lines(told)))
 
 
