@@ -12,6 +12,7 @@ lasted for the rule's `for`) → resolved (the value was back for `recover_for`)
 5. A condition that comes and goes too often is flapping: its alert stays open until it is calm (`analysis.flapping`).
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -29,8 +30,8 @@ from aggregator.live.layouts import Layouts
 from aggregator.live.minutes import waves
 from aggregator.live.presence import Presence
 from aggregator.live.rates import Rates
-from aggregator.live.transitions import Transitions, hosts_of
-from aggregator.live.variants import LOST, Variants
+from aggregator.live.transitions import Transitions, hosts_of, instance_metric
+from aggregator.live.variants import LOST, STOPPED, Variants
 from shared import catalogue, wire
 from shared.names import metric_name
 
@@ -60,6 +61,9 @@ class Engine:
         self._own_limits: dict[int, dict[str, tuple[float | None, float | None]]] = {}
         self._absent: dict[Key, float] = {}
         self._queued: list[Change] = []
+        self._recompose = False
+        self._snapshot_ts: dict[int, float] = {}
+        self._event_ts: dict[Key, float] = {}
         self._clock, self._lag, self._lag_now = np.zeros(64), np.zeros(64), np.full(64, np.inf)
         self._lag_minute = 0
 
@@ -80,12 +84,15 @@ class Engine:
 
     def configure(self, rules: Sequence[Stored], overrides: Mapping[tuple[str, str], Override], now: float) -> list[Change]:
         """Watch by these rules from now on. Alerts whose rule is gone, or applies to their host no more, are resolved."""
-        variants = self._turns.variants = Variants(rules, overrides)
+        former, variants = self._turns.variants.named, Variants(rules, overrides)
+        self._turns.variants = variants
+        self._rates.keep({name for name, one in variants.named.items() if name in former and _looks_at(one) == _looks_at(former[name])})
         watched = [one.rule for one in variants.named.values()]
         self._plans = Plans(watched)
         self._by_kind = {kind: [rule for rule in watched if rule.kind == kind] for kind in {rule.kind for rule in watched}}
         for row in range(len(self._blocks.base)):
             self._blocks.unbind(row)
+        self._recompose = True
         return self._reconsider(list(self._turns.conditions.of.items()), now)
 
     def set_labels(self, row: int, labels: Mapping[str, str]) -> None:
@@ -107,6 +114,7 @@ class Engine:
 
     def _rebind(self, row: int) -> list[Change]:
         self._blocks.unbind(row)
+        self._recompose = True
         own = [(key, at) for key, at in self._turns.conditions.of.items() if key[0] == row]
         return self._reconsider(own, float(self._clock[row]))
 
@@ -114,11 +122,11 @@ class Engine:
         """Give conditions the present variant of their rule; end those that have none."""
         changes = []
         for key, at in conditions:
-            variant = self._variant(*key)
-            if variant:
+            variant, alert = self._variant(*key), self._turns.alerts.get(key)
+            if variant and (alert is None or alert.metric == instance_metric(self._turns.variants.rules[variant], key[2])):
                 self._turns.conditions.variant[at] = variant
             else:
-                changes += self._turns.end(key, max(now, float(self._clock[key[0]])), "the rule is gone or applies no more")
+                changes += self._turns.end(key, max(now, float(self._clock[key[0]])), "the rule is gone, applies no more, or watches something else")
         return changes
 
     def _variant(self, row: int, rule: str, instance: str) -> int:
@@ -132,7 +140,10 @@ class Engine:
         self._clock[:len(self._hosts)] = self._hosts.newest_ts[:len(self._hosts)]
         for alert in sorted(alerts, key=lambda one: one.held, reverse=True):
             key = alert.host.row, alert.rule, alert.instance
-            self._turns.restore(key, alert, self._variant(*key), float(self._clock[key[0]]))
+            variant = self._variant(*key)
+            self._turns.restore(key, alert, variant, float(self._clock[key[0]]))
+            if self._turns.variants.rules[variant].kind == "host_down" and alert.value == STOPPED:
+                self._presence.restore_stopped(key[0], self._hosts)
         self._queued += self._reconsider(list(self._turns.conditions.of.items()), 0.0)
 
     def _grow(self) -> None:
@@ -153,11 +164,14 @@ class Engine:
         rows = frame.rows()
         lag = frame.received_at - frame.times
         self._note_lag(rows, lag, frame.received_at)
-        is_news = (frame.times > self._clock[rows]) & (lag <= self._lag[rows] + np.maximum(LATE_SECONDS, 3 * frame.intervals))
+        is_news = lag <= self._lag[rows] + np.maximum(LATE_SECONDS, 3 * frame.intervals)
         chosen = np.flatnonzero(is_news & ~self._presence.is_draining(rows))
         chosen = chosen[np.argsort(frame.times[chosen], kind="stable")]
         for wave in waves(rows[chosen]):
-            changes += self._samples(frame, chosen[wave], rows[chosen[wave]])
+            each = chosen[wave]
+            each = each[frame.times[each] > self._clock[rows[each]]]
+            if len(each):
+                changes += self._samples(frame, each, rows[each])
         return self._finished(changes)
 
     def _unqueued(self) -> list[Change]:
@@ -264,8 +278,11 @@ class Engine:
         return self._finished(self._hold(((row, rule.name, ""), 1.0, ts) for rule in self._by_kind.get("reboot", ())))
 
     def containers(self, row: int, snapshot: wire.Containers) -> list[Change]:
-        """A host's containers as they are."""
+        """A host's containers as they are. Snapshots that are not new (the broker repeats them) say nothing."""
         self._grow()
+        if snapshot.ts <= self._snapshot_ts.get(row, -math.inf) or self._is_silent(row):
+            return []
+        self._snapshot_ts[row] = snapshot.ts
         self._restarts.note(row, snapshot)
         readings = []
         for rule in self._by_kind.get("state", ()):
@@ -278,6 +295,9 @@ class Engine:
                          if (key := self._turns.conditions.keys[at]) is not None and key[1] == rule.name}
             values = open_ones | {_instance(container=name): value for name, value in values.items()}
             readings += [((row, rule.name, instance), value, snapshot.ts) for instance, value in values.items()]
+        for key, value, ts in readings:
+            if value and key in self._turns.ends:
+                self._turns.ends[key] = ts + self._turns.variants.named[key[1]].rule.keep
         return self._finished(self._hold(readings))
 
     def event(self, row: int, event: wire.Event) -> list[Change]:
@@ -285,20 +305,31 @@ class Engine:
         self._grow()
         readings = []
         for rule in self._by_kind.get("event", ()):
-            if (rule.event or rule.name) != event.type:
-                continue
             key = row, rule.name, _instance(**event.instance)
+            if rule.event_type != event.type or event.ts < self._event_ts.pop(key, -math.inf):
+                continue
+            self._event_ts[key] = event.ts
             self._turns.texts[key] = event.message
             if rule.keep and key in self._turns.ends:
                 self._turns.ends[key] = event.ts + rule.keep
-            readings.append((key, 0.0 if event.resolved else float(rank(event.severity or rule.severity)), event.ts))
+            severity = event.severity or self._turns.variants.rules[self._variant(*key)].severity
+            readings.append((key, 0.0 if event.resolved else float(rank(severity)), event.ts))
         return self._finished(self._hold(readings))
 
+    def watched(self, kind: Kind) -> Sequence[Rule]:
+        """The rules of one kind that are watched."""
+        return self._by_kind.get(kind, ())
+
+    def applies(self, rule: str, row: int) -> bool:
+        """Whether a rule is watched on a host."""
+        return self._variant(row, rule, "") > 0
+
     def measured(self, rule: str, rows: Sequence[int], instances: Sequence[str], values: Floats, at: float) -> list[Change]:
-        """Values of a rule that samples do not carry (forecasts: seconds until the target, inf for never)."""
+        """Values of a rule that samples do not carry (forecasts: seconds until the target, inf for never, NaN: unknown)."""
         self._grow()
         return self._finished(self._hold(((row, rule, instance), value, max(at, float(self._clock[row])))
-                                         for row, instance, value in zip(rows, instances, values.tolist(), strict=True)))
+                                         for row, instance, value in zip(rows, instances, values.tolist(), strict=True)
+                                         if not math.isnan(value) and not self._is_silent(row)))
 
     def _hold(self, readings: Iterable[tuple[Key, float, float]]) -> list[Change]:
         """Feed conditions outside of samples, given as (key, value, event time), each key once."""
@@ -326,6 +357,7 @@ class Engine:
         changes += self._silence(now, connected_at)
         for key, end in list(self._turns.ends.items()):
             if now >= end:
+                del self._turns.ends[key]
                 changes += self._turns.end(key, now, "its time is over")
         for key, since in list(self._absent.items()):
             if self._turns.conditions.of.get(key) is None:
@@ -333,7 +365,7 @@ class Engine:
             elif self._clock[key[0]] - since >= GONE_SECONDS:
                 del self._absent[key]
                 changes += self._turns.end(key, float(self._clock[key[0]]), "the host has no such metric any more")
-        changes += self._turns.calm(self._clock)
+        changes += self._turns.calm(self._clock, now)
         return self._finished(changes, is_tick=True)
 
     def _silence(self, now: float, connected_at: float) -> list[Change]:
@@ -360,6 +392,11 @@ class Engine:
                 readings.append((key, reading, now))
         return self._hold(readings)
 
+    def _is_silent(self, row: int) -> bool:
+        """Whether the host is held to be down, and nothing has come from it since."""
+        return any((alert := self._turns.alerts.get((row, rule.name, ""))) is not None and alert.fired_at is not None
+                   and self._hosts.received_at[row] <= alert.fired_at for rule in self._by_kind.get("host_down", ()))
+
     def release(self, alert: Alert) -> None:
         """An alert was resolved by hand, as the table says: it does not fire again before its condition has passed."""
         self._turns.release(alert)
@@ -374,9 +411,12 @@ class Engine:
         if composites:
             names = {rule.name for rule in composites}
             rows = hosts_of(changes) | ({key[0] for key in self._turns.conditions.of if key[1] in names} if is_tick else set())
+            if is_tick and self._recompose:
+                rows, self._recompose = rows | {key[0] for key in self._turns.alerts}, False
             latest = {change.alert.host.row: change.at for change in changes}
             changes += self._hold(((row, rule.name, ""), float(self._is_composed(row, rule)),
-                                   max(latest.get(row, 0.0), float(self._clock[row]))) for row in rows for rule in composites)
+                                   max(latest.get(row, 0.0), float(self._clock[row]))) for row in rows for rule in composites
+                                  if not (self._turns.hides_with_its_host(rule) and self._is_silent(row)))
         return changes
 
     def _kind(self, name: str) -> str:
@@ -389,6 +429,10 @@ class Engine:
                   if (key := self._turns.conditions.keys[at]) is not None
                   and (alert := self._turns.alerts.get(key)) is not None and alert.is_active}
         return (all if rule.combine == "all" else any)(name in active for name in rule.rules)
+
+
+def _looks_at(stored: Stored) -> tuple[str, float]:
+    return stored.rule.metric, stored.rule.window
 
 
 def _instance(**labels: str) -> str:

@@ -65,7 +65,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 
 
 def test_noise_alone_is_rarely_a_forecast():
-    """Of 2,000 series without a trend no more than the 2.5 % that 95 % leave on one side get an answer, next to none a soon one."""
+    """Of 2,000 series without a trend no more than the 2.5 % that 95 % leave on one side get an answer, next to none soon."""
     seconds = forecast(HOURS, line(slope=0.0, noise=3.0, series=2000), 100.0, NOW).seconds
     assert np.isfinite(seconds).mean() < 0.03
     assert (seconds < 24 * 3600).mean() < 0.005
