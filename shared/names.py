@@ -32,7 +32,7 @@ def partition(host: str) -> str:
     return f"{zlib.crc32(host.encode()) % PARTITIONS:02d}"
 
 
-def metric_name(base: str, **labels: str) -> str:
+def metric_name(base: str, /, **labels: str) -> str:
     """`disk.percent`, mount=/var → `disk.percent{mount=/var}`: keys sorted, forbidden characters replaced by `_`.
 
     A value that would push the name over 128 bytes is cut.

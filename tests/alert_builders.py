@@ -1,44 +1,94 @@
-"""Builders of alerts and their events with defaults: rows as ingest writes them."""
+"""A fleet in memory for tests of the alert engine: samples and ticks in, changes out, every time given."""
 
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
-from builders import NOW, Connection
-from psycopg.types.json import Jsonb
+from aggregator.analysis import health
+from aggregator.analysis.rules import Override, Rule, Stored
+from aggregator.live import frame as frames
+from aggregator.live.alerts import Alert, Change
+from aggregator.live.engine import Engine
+from aggregator.live.hosts import Hosts, Stream
+from aggregator.live.layouts import Columns, Layouts
+from shared import wire
 
-FIRED_AT = NOW - timedelta(minutes=5)
-
-_ALERT = {
-    "rule": "high_cpu", "instance": "", "source": "system", "state": "firing", "severity": "warning", "metric": "cpu.percent",
-    "value": 91.5, "threshold": 80.0, "rule_revision": 1, "message": "CPU is 91.5 % busy",
-    "recommendation": "Look at the processes.", "started_at": FIRED_AT, "fired_at": FIRED_AT, "changed_at": FIRED_AT}
-_EVENT = {"kind": "firing", "at": FIRED_AT, "severity": "warning", "value": 91.5, "threshold": 80.0, "rule_revision": 1,
-          "reason": "91.5 is at least 80"}
-
-
-def store_alert(connection: Connection, host_id: int, **fields: Any) -> int:
-    """An alert of a host, firing unless `state` says otherwise; its id. Columns that are not given have defaults."""
-    row = {"type": fields.get("rule", "high_cpu")} | _ALERT | {"host_id": host_id} | fields
-    return _insert(connection, "alert", row)
+START = 1_800_000_000.0
+LONG_AGO = START - 86_400.0
 
 
-def store_event(connection: Connection, alert_id: int, **fields: Any) -> int:
-    """An event of an alert, that it fires unless `kind` says otherwise; its id. Nobody has routed it."""
-    return _insert(connection, "alert_event", _EVENT | {"alert_id": alert_id} | fields)
+class Fleet:
+    """Hosts, their layouts and an engine that watches them by `rules`."""
+
+    def __init__(self, *rules: Rule, overrides: Mapping[tuple[str, str], Override] | None = None,
+                 known: Mapping[str, float] | None = None) -> None:
+        self.hosts, self.layouts = Hosts(), Layouts()
+        for name, newest in (known or {}).items():
+            row = self.hosts.add(name).row
+            self.hosts.newest_ts[row] = self.hosts.received_at[row] = newest
+            self.hosts.interval[row] = 5.0
+        self.engine = Engine(self.hosts, self.layouts)
+        self._inputs, self._figures = Columns(health.INPUTS, self.layouts), Columns(frames.FIGURES, self.layouts)
+        self._revision = 0
+        self.configure(*rules, overrides=overrides)
+
+    def configure(self, *rules: Rule, overrides: Mapping[tuple[str, str], Override] | None = None,
+                  now: float = START) -> list[Change]:
+        """Other rules from now on, each with a new revision."""
+        self._revision += 1
+        return self.engine.configure([Stored(rule, self._revision) for rule in rules], overrides or {}, now)
+
+    def row(self, host: str = "a") -> int:
+        return self.hosts.add(host).row
+
+    def frame(self, samples: Iterable[tuple[str, float, Mapping[str, float]]], received_at: float,
+              interval: float = 5.0) -> list[Change]:
+        """One frame of (host, event time, metrics)."""
+        intake = frames.Intake()
+        for host, ts, metrics in samples:
+            intake.add(Stream(self.hosts.add(host), 1), self.layouts.add(tuple(metrics)), 1, ts, interval, list(metrics.values()))
+        frame, _ = frames.build(intake, self.layouts, self._inputs, self._figures, health.DEFAULT_PROFILE, received_at)
+        frames.note_newest(self.hosts, frame)
+        return self.engine.frame(frame)
+
+    def send(self, at: float, metrics: Mapping[str, float], host: str = "a", *, late: float = 0.2) -> list[Change]:
+        """One sample of one host, `at` seconds after START, heard `late` seconds after."""
+        return self.frame([(host, START + at, metrics)], START + at + late)
+
+    def cpu(self, values: Sequence[float], begin: float = 0.0, step: float = 5.0, host: str = "a") -> list[Change]:
+        """Samples of `cpu.percent`, `step` seconds apart."""
+        return [change for i, value in enumerate(values)
+                for change in self.send(begin + step * i, {"cpu.percent": value}, host)]
+
+    def tick(self, at: float, connected_at: float = LONG_AGO) -> list[Change]:
+        """A tick, `at` seconds after START."""
+        return self.engine.tick(START + at, connected_at)
+
+    def status(self, at: float, state: str, reason: str = "", host: str = "a", boot: str = "") -> list[Change]:
+        return self.engine.status(self.row(host), wire.Status(
+            host=host, state=state, reason=reason, boot_id=boot, ts=START + at), START + at)  # type: ignore[arg-type]
+
+    def event(self, at: float, type_: str, host: str = "a", *, severity: wire.Severity | None = None, resolved: bool = False,
+              message: str = "", instance: Mapping[str, str] | None = None) -> list[Change]:
+        return self.engine.event(self.row(host), wire.Event(
+            type=type_, host=host, ts=START + at, severity=severity, resolved=resolved, message=message,
+            instance=dict(instance or {})))
+
+    def containers(self, at: float, *containers: wire.Container, host: str = "a") -> list[Change]:
+        return self.engine.containers(self.row(host), wire.Containers(host=host, ts=START + at, containers=list(containers)))
+
+    def alert(self, rule: str, instance: str = "", host: str = "a") -> Alert | None:
+        return self.engine.alerts.get((self.row(host), rule, instance))
 
 
-def store_firing(connection: Connection, host_id: int, *, at: datetime = FIRED_AT, **fields: Any) -> tuple[int, int]:
-    """An alert that fires since `at`, and the event that says so; their ids."""
-    alert = store_alert(connection, host_id, **{"started_at": at, "fired_at": at, "changed_at": at} | fields)
-    return alert, store_event(connection, alert, at=at, severity=fields.get("severity", "warning"))
+def container(name: str, state: str = "running", *, restarts: int = 0, health: str = "",
+              should_run: bool = True) -> wire.Container:
+    return wire.Container(id=f"id-{name}", name=name, state=state, restarts=restarts, health=health, should_run=should_run)
 
 
-def _insert(connection: Connection, table: str, row: dict[str, Any]) -> int:
-    """Insert a row whose id comes from the table's sequence; the id."""
-    names = ", ".join(row)
-    values = [Jsonb(value) if name == "culprits" else value for name, value in row.items()]
-    found = connection.execute(
-        f"INSERT INTO {table} (id, {names}) VALUES (nextval('{table}_id'), {', '.join(['%s'] * len(row))}) RETURNING id",
-        values).fetchone()
-    assert found is not None
-    return int(found[0])
+def told(changes: Iterable[Change]) -> list[tuple[str, str]]:
+    """(rule, kind) of changes."""
+    return [(change.alert.rule, change.kind) for change in changes]
+
+
+def kinds(changes: Iterable[Change]) -> list[str]:
+    """What happened, in order."""
+    return [change.kind for change in changes]

@@ -70,7 +70,7 @@ def fields_of(rule: Rule, *, host: str, severity: str, instance: str, value: flo
         "target": rule.target, "text": text}
 
 
-def render(template: str, **fields: Any) -> str:
+def render(template: str, /, **fields: Any) -> str:
     """The template, filled; at most `LONGEST` characters. One that fails is shown as it is. Never raises."""
     try:
         text = compiled(template)[0].render(fields)

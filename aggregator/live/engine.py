@@ -44,6 +44,8 @@ GAP_SECONDS = 60.0
 """After this long without a sample (or 3 intervals), what was waiting begins to wait anew."""
 GONE_SECONDS = 120.0
 """How long a metric may be absent from its host's samples before its alert is over."""
+EVENTS_KNOWN = 10_000
+"""Of so many instances the newest event is known."""
 SAMPLED: tuple[Kind, ...] = ("threshold", "rate", "missing", "baseline")
 """Kinds whose conditions are fed by samples."""
 
@@ -86,7 +88,8 @@ class Engine:
         """Watch by these rules from now on. Alerts whose rule is gone, or applies to their host no more, are resolved."""
         former, variants = self._turns.variants.named, Variants(rules, overrides)
         self._turns.variants = variants
-        self._rates.keep({name for name, one in variants.named.items() if name in former and _looks_at(one) == _looks_at(former[name])})
+        self._rates.keep({name for name in variants.named.keys() & former.keys()
+                          if _looks_at(variants.named[name]) == _looks_at(former[name])})
         watched = [one.rule for one in variants.named.values()]
         self._plans = Plans(watched)
         self._by_kind = {kind: [rule for rule in watched if rule.kind == kind] for kind in {rule.kind for rule in watched}}
@@ -126,7 +129,8 @@ class Engine:
             if variant and (alert is None or alert.metric == instance_metric(self._turns.variants.rules[variant], key[2])):
                 self._turns.conditions.variant[at] = variant
             else:
-                changes += self._turns.end(key, max(now, float(self._clock[key[0]])), "the rule is gone, applies no more, or watches something else")
+                changes += self._turns.end(key, max(now, float(self._clock[key[0]])),
+                                           "the rule is gone, applies no more, or watches something else")
         return changes
 
     def _variant(self, row: int, rule: str, instance: str) -> int:
@@ -306,9 +310,8 @@ class Engine:
         readings = []
         for rule in self._by_kind.get("event", ()):
             key = row, rule.name, _instance(**event.instance)
-            if rule.event_type != event.type or event.ts < self._event_ts.pop(key, -math.inf):
+            if rule.event_type != event.type or not self._is_new(key, event.ts):
                 continue
-            self._event_ts[key] = event.ts
             self._turns.texts[key] = event.message
             if rule.keep and key in self._turns.ends:
                 self._turns.ends[key] = event.ts + rule.keep
@@ -323,6 +326,14 @@ class Engine:
     def applies(self, rule: str, row: int) -> bool:
         """Whether a rule is watched on a host."""
         return self._variant(row, rule, "") > 0
+
+    def _is_new(self, key: Key, ts: float) -> bool:
+        """Whether an event is not older than the newest of its kind; events are told at least once, and may come again."""
+        known = self._event_ts.pop(key, -math.inf)
+        self._event_ts[key] = max(known, ts)
+        if len(self._event_ts) > EVENTS_KNOWN:
+            del self._event_ts[next(iter(self._event_ts))]
+        return ts >= known
 
     def measured(self, rule: str, rows: Sequence[int], instances: Sequence[str], values: Floats, at: float) -> list[Change]:
         """Values of a rule that samples do not carry (forecasts: seconds until the target, inf for never, NaN: unknown)."""

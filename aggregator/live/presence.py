@@ -44,6 +44,11 @@ class Presence:
         lost = SAYS_LOST if status.reason == "lost" else SAYS_STOPPED
         self.said[row], self.said_at[row] = _SAID.get(status.state, lost), now
 
+    def restore_stopped(self, row: int, hosts: Hosts) -> None:
+        """The host was known to be stopped, and was not heard of since; its status message may come no more."""
+        if self.said[row] == SAYS_NOTHING:
+            self.said[row], self.said_at[row] = SAYS_STOPPED, hosts.received_at[row]
+
     def boot(self, row: int, boot_id: str, ts: float) -> bool:
         """Whether this says that the host was booted anew; older messages than the newest (retained ones) say nothing."""
         known, at = self._boots.get(row, ("", 0.0))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from aggregator.analysis import flapping, messages
 from aggregator.analysis.matching import rank
-from aggregator.analysis.rules import Rule, instance_labels
+from aggregator.analysis.rules import Kind, Rule, instance_labels
 from aggregator.live.alerts import Alert, Change
 from aggregator.live.conditions import Conditions, Key
 from aggregator.live.hosts import Hosts
@@ -19,6 +19,8 @@ from shared.wire import SEVERITIES
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
+OF_A_MOMENT: tuple[Kind, ...] = ("event", "reboot")
+"""Kinds whose conditions do not last: there is nothing that would have to pass before they may be told again."""
 _CULPRITS = {"cpu": "cpu", "memory": "memory", "swap": "memory", "disk": "io"}
 """By which figure the processes are ordered that are kept with an alert, by the group of its metric."""
 
@@ -54,6 +56,10 @@ class Transitions:
         if alert.flapping:
             self._flaps[key] = flapping.full(at)
         rule = self.variants.rules[variant]
+        if alert.held:
+            if rule.kind in OF_A_MOMENT:
+                self._forget(key, alert)
+            return
         if alert.is_active and rule.kind == "host_down" and (alert.value or 0.0) >= LOST:
             self.down.add(alert.host.name)
         self._count_unknown()
@@ -62,13 +68,14 @@ class Transitions:
 
     def feed(self, rows: Rows, values: Floats, ts: Floats) -> list[Change]:
         """Carry conditions (rows of `conditions`, each once) on by one reading each."""
-        turned = self.conditions.feed(rows, values, ts, self.variants)
-        changed = set(turned.tolist())
+        was_on = self.conditions.level[rows] > 0
+        changed = set(self.conditions.feed(rows, values, ts, self.variants).tolist())
+        has_flipped = was_on != (self.conditions.level[rows] > 0)
         if self._unknown:
             changed |= {i for i, row in enumerate(rows.tolist()) if self._is_unknown(row)}
         changes: list[Change] = []
         for i in sorted(changed):
-            changes += self._turn(int(rows[i]), float(values[i]), float(ts[i]))
+            changes += self._turn(int(rows[i]), float(values[i]), float(ts[i]), has_flipped=bool(has_flipped[i]))
         if changes:
             self._count_unknown()
         return changes
@@ -81,7 +88,7 @@ class Transitions:
     def _count_unknown(self) -> None:
         self._unknown = sum(alert.state == "unknown" for alert in self.alerts.values())
 
-    def _turn(self, row: int, value: float, ts: float) -> Iterator[Change]:
+    def _turn(self, row: int, value: float, ts: float, *, has_flipped: bool) -> Iterator[Change]:
         """What the new state of one condition means for its alert."""
         conditions = self.conditions
         key = conditions.keys[row]
@@ -94,6 +101,8 @@ class Transitions:
                 self._forget(key, alert)
             return
         if level:
+            if alert is not None and alert.flapping and has_flipped:
+                self._flaps[key].note(ts)
             yield from self._raised(key, alert, variant, level, value, ts)
         elif waits and alert is None:
             severity = SEVERITIES[int((~np.isnan(conditions.since[row])).nonzero()[0].max())]
@@ -101,7 +110,7 @@ class Transitions:
         elif not waits and alert is None:
             self._rest(key)
         elif not waits and alert is not None:
-            yield from self._over(key, alert, value, ts)
+            yield from self._over(key, alert, value, ts, has_flipped=has_flipped)
 
     def _raised(self, key: Key, alert: Alert | None, variant: int, level: int, value: float, ts: float) -> Iterator[Change]:
         severity = SEVERITIES[level - 1]
@@ -109,15 +118,17 @@ class Transitions:
             yield self._fired(key, alert, variant, severity, value, ts)
             yield from self._flap(key, self.alerts[key], ts)
             return
-        if alert.flapping:
-            self._flaps[key].note(ts)
         if alert.state == "unknown":
-            alert.state = "firing"
-            yield self._told(alert, "known", ts, "the host reports again")
+            yield self._known(alert, ts)
         if alert.severity != severity and (not alert.flapping or level > rank(alert.severity)):
             was, alert.severity = alert.severity, severity
             self._measure(alert, key, variant, value)
+            self._note_down(alert, variant, value)
             yield self._told(alert, "severity", ts, f"{was} became {severity}: {self._why(alert, variant)}")
+
+    def _known(self, alert: Alert, ts: float) -> Change:
+        alert.state = "firing"
+        return self._told(alert, "known", ts, "the host reports again")
 
     def _begun(self, key: Key, variant: int, severity: wire.Severity, value: float, ts: float) -> Change:
         alert = self._new(key, variant, severity, ts)
@@ -133,21 +144,26 @@ class Transitions:
         rule = self._rule(variant)
         if rule.keep:
             self.ends[key] = ts + rule.keep
-        if rule.kind == "host_down" and value >= LOST:
-            self.down.add(alert.host.name)
+        self._note_down(alert, variant, value)
         culprits = _CULPRITS.get(alert.metric.partition(".")[0], "") if rule.kind in ("threshold", "rate", "baseline") else ""
         return self._told(alert, "firing", ts, self._why(alert, variant), culprits)
 
-    def _over(self, key: Key, alert: Alert, value: float, ts: float) -> Iterator[Change]:
+    def _note_down(self, alert: Alert, variant: int, value: float) -> None:
+        if self._rule(variant).kind == "host_down" and value >= LOST:
+            self.down.add(alert.host.name)
+
+    def _over(self, key: Key, alert: Alert, value: float, ts: float, *, has_flipped: bool) -> Iterator[Change]:
         """The condition is at rest."""
         if alert.state == "pending":
             self._close(key, alert, "cancelled", ts)
             yield self._told(alert, "cancelled", ts, f"was back after {_span(ts - alert.started_at)}")
             return
-        if not alert.flapping:
-            yield from self._flap(key, alert, ts)
-        else:
+        if alert.flapping and alert.state == "unknown":
+            yield self._known(alert, ts)
+        if alert.flapping and has_flipped:
             self._flaps[key].note(ts)
+        elif has_flipped:
+            yield from self._flap(key, alert, ts)
         if not alert.flapping:
             is_measured = alert.threshold is not None and np.isfinite(value)
             yield self._resolved(key, alert, ts, f"{alert.metric or alert.type} is {value:.6g}" if is_measured
@@ -162,10 +178,11 @@ class Transitions:
             yield self._told(alert, "flapping", ts, f"began or ended in {changes.share(ts):.0%} of the last 20 minutes; "
                                                     "the alert stays open until it is calm")
 
-    def calm(self, clock: Floats) -> Iterator[Change]:
-        """Let go of what flaps no more, at each host's event time; call it now and then."""
+    def calm(self, clock: Floats, now: float) -> Iterator[Change]:
+        """Let go of what flaps no more, at each host's event time (`clock`) or, of what samples do not tell, at `now`."""
         for key, changes in list(self._flaps.items()):
-            at, alert = float(clock[key[0]]), self.alerts.get(key)
+            stored, alert = self.variants.named.get(key[1]), self.alerts.get(key)
+            at = now if stored is not None and stored.rule.kind in ("event", "host_down") else float(clock[key[0]])
             share = changes.share(at)
             if share == 0 and (alert is None or not alert.flapping):
                 del self._flaps[key]
@@ -196,8 +213,7 @@ class Transitions:
         for row in list(self.conditions.by_host.get(host_row, ())):
             key = self.conditions.keys[row]
             alert = None if key is None else self.alerts.get(key)
-            kind = self._rule(int(self.conditions.variant[row])).kind
-            if key is None or alert is None or kind in ("host_down", "reboot", "event"):
+            if key is None or alert is None or not self.hides_with_its_host(self._rule(int(self.conditions.variant[row]))):
                 continue
             if alert.state == "pending":
                 changes += self.end(key, ts, "nothing comes from the host")
@@ -208,6 +224,12 @@ class Transitions:
         self._count_unknown()
         return changes
 
+    def hides_with_its_host(self, rule: Rule) -> bool:
+        """Whether nobody knows more of its alerts while nothing comes from the host."""
+        if rule.kind == "composite":
+            return not any(one in self.variants.named and self.variants.named[one].rule.kind == "host_down" for one in rule.rules)
+        return rule.kind not in ("host_down", *OF_A_MOMENT)
+
     def release(self, alert: Alert) -> None:
         """Somebody resolved it by hand (the table says so): it is over, and does not fire before its condition has passed."""
         key = alert.host.row, alert.rule, alert.instance
@@ -216,7 +238,7 @@ class Transitions:
             self.down.discard(alert.host.name)
         self.ends.pop(key, None)
         row = self.conditions.of.get(key)
-        if row is None or not self.conditions.level[row]:
+        if row is None or not self.conditions.level[row] or self._rule(int(self.conditions.variant[row])).kind in OF_A_MOMENT:
             self._forget(key, alert)
 
     def _forget(self, key: Key, alert: Alert) -> None:
@@ -251,11 +273,10 @@ class Transitions:
 
     def _new(self, key: Key, variant: int, severity: wire.Severity, ts: float) -> Alert:
         rule, (host_row, name, instance) = self._rule(variant), key
-        split = split_metric(rule.metric)
         alert = self.alerts[key] = Alert(
             host=self._hosts.all[host_row], rule=name, instance=instance, type=rule.alert_type, source=rule.source,
             revision=self.variants.revisions[variant], severity=severity, started_at=ts, changed_at=ts,
-            metric=metric_name(split[0], **(split[1] | instance_labels(instance))) if split else "", dismissible=rule.dismissible)
+            metric=instance_metric(rule, instance), dismissible=rule.dismissible)
         return alert
 
     def _measure(self, alert: Alert, key: Key, variant: int, value: float) -> None:
@@ -296,6 +317,12 @@ def _span(seconds: float) -> str:
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g} {unit}"
     return f"{seconds:.3g} s"
+
+
+def instance_metric(rule: Rule, instance: str) -> str:
+    """The full name of the metric that a rule watches for an instance; empty where it watches none."""
+    split = split_metric(rule.metric)
+    return metric_name(split[0], **(split[1] | instance_labels(instance))) if split else ""
 
 
 def hosts_of(changes: Iterable[Change]) -> set[int]:
