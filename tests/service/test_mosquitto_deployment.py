@@ -4,6 +4,7 @@ import datetime as dt
 import ipaddress
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import broker_rules
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from aggregator.ingest import homeassistant
 from compose import programs
 from shared import bus
 from shared.topics import Topics
@@ -69,10 +71,13 @@ def shipped(data_directory, running):
     shutil.copy(COMPOSE / "mosquitto.acl", data_directory / "mosquitto.acl")
     (data_directory / "mosquitto.acl").chmod(0o644)
     (data_directory / "passwords").write_text("db-1:$7$101$x$y\nweb-1:$7$101$x$old\n")
+    subprocess.run(["mosquitto_passwd", "-b", data_directory / "passwords", "service.homeassistant", "h" * 24], check=True,
+                   capture_output=True)
     env = PASSWORDS | {"MOSQUITTO_DATA": str(data_directory), "MOSQUITTO_CONF": str(data_directory / "mosquitto.conf"),
                        "PATH": f"/usr/sbin:{os.environ['PATH']}"}
     urls = {"ingest": f"mqtt://service.ingest:{'i' * 24}@127.0.0.1:{port}",
             "operator": f"mqtt://service.operator:{'o' * 24}@127.0.0.1:{port}",
+            "homeassistant": f"mqtt://service.homeassistant:{'h' * 24}@127.0.0.1:{port}",
             "web-1": f"mqtt://web-1:{'a' * 24}@127.0.0.1:{port}"}
     running("mosquitto", ["/bin/sh", str(COMPOSE / "mosquitto-start.sh")], urls["operator"], env)
     return urls
@@ -118,6 +123,33 @@ def test_alerts_are_none_of_an_agents_business(shipped, eventually):
 def test_ingest_and_people_have_the_topics_of_alerts(shipped, eventually):
     """Ingest publishes alerts, transitions and summaries; it hears actions and events."""
     broker_rules.check_ingest(shipped, eventually)
+
+
+def test_home_assistant_looks_and_does_nothing(shipped, eventually):
+    """It hears its discovery, status, health and summaries; not alerts, and what it would do to one reaches nobody."""
+    shown = [homeassistant.topic("web-1"), TOPICS.health("web-1"), TOPICS.alert_summary("web-1")]
+    looker = Client(shipped["homeassistant"], "homeassistant/device/+/config", "drumbeat/v1/health/+",
+                    "drumbeat/v1/alert-summary/+", "drumbeat/v1/agent/+/+/up/status", "drumbeat/v1/alert/+/+")
+    ingest, agent = Client(shipped["ingest"], "drumbeat/v1/alert-action/+/+"), Client(shipped["web-1"])
+    for client in (looker, ingest, agent):
+        eventually(lambda client=client: client.polls(lambda: client.is_connected), 5)
+    looker.publish(TOPICS.alert_action("web-1", "cpu_high"), b"{}")
+    looker.flush()
+    for topic in (TOPICS.alert("web-1", "cpu_high"), *shown):
+        ingest.publish(topic, b"{}")
+    agent.publish(TOPICS.up("web-1", "status"), b"{}")
+    for client in (ingest, agent):
+        client.flush()
+    eventually(lambda: looker.polls(lambda: len(looker.heard) >= 4), 5)
+    assert sorted(looker.heard) == sorted([*shown, TOPICS.up("web-1", "status")])
+    operator = Client(shipped["operator"])
+    eventually(lambda: operator.polls(lambda: operator.is_connected), 5)
+    operator.publish(TOPICS.alert_action("db-1", "cpu_high"), b"{}")
+    operator.flush()
+    eventually(lambda: ingest.polls(lambda: ingest.heard), 5)
+    assert ingest.heard == [TOPICS.alert_action("db-1", "cpu_high")]
+    for client in (looker, ingest, agent, operator):
+        client.close()
 
 
 def test_strangers_are_refused(shipped, eventually):
