@@ -5,6 +5,7 @@
 * `hosts`    `drumbeat hosts`: list hosts with their health
 * `status`   `drumbeat status`: the fleet at a glance
 * `top`      `drumbeat top`: one host, live; `panels` draws it
+* `alerts`   `drumbeat alerts`: list, show, acknowledge, dismiss or resolve; `incident` tells one in words
 * `token`    `drumbeat token`: create, list or revoke API tokens
 * `audit`    `drumbeat audit`: prove that nothing is lost or doubled
 * `migrate`  `drumbeat migrate`: bring the schema up to date

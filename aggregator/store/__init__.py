@@ -10,6 +10,7 @@ What ingest writes, and reads back after a takeover:
 * `rejects`     what was refused, and why
 * `rollups`     minutes, hours and days
 * `partitions`  made ahead, dropped by retention
+* `alert_actions`  what people do to alerts, by REST or MQTT
 
 What the API and the commands ask:
 
@@ -20,6 +21,9 @@ What the API and the commands ask:
 * `details`     inventory, snapshots, gaps of a host
 * `refusals`    refused messages for people
 * `statistics`  sizes, counts and lag
+* `alert_list`, `alert_summary`  alerts by filter, one with its story, and in figures
+* `events`      events from outside, into the inbox
+* `audit_log`   who did what
 * `policies`    retention and health profiles
 * `tokens`      API tokens, as digests
 * `audit`       what is stored, for the judgement of `drumbeat audit`

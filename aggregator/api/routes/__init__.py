@@ -5,6 +5,8 @@
 * `history`         metrics and health over time, of one host and of many
 * `health`          health now: of a host, of the fleet, and what to do about it
 * `fleet`           latest figures of every host
+* `alerts`          alerts, why they fired, what is done about them; events from outside
+* `audit_log`       who did what
 * `words`           the catalogue of metrics and the schemas of the payloads
 * `data`            drumbeat's own data: storage, statistics, rejects
 * `administration`  retention policies, health profiles, tokens
