@@ -51,6 +51,7 @@ CREATE TABLE execution (
   is_late       boolean NOT NULL DEFAULT false,
   is_cancelling boolean NOT NULL DEFAULT false,
   hosts         integer NOT NULL DEFAULT 0,
+  told          text NOT NULL DEFAULT 'pending',
   created_at    timestamptz NOT NULL DEFAULT now(),
   UNIQUE (schedule_id, scheduled_for, host, attempt)
 ) WITH (fillfactor = 80);
@@ -58,8 +59,16 @@ CREATE INDEX execution_schedule ON execution (schedule_id, scheduled_for DESC, i
 CREATE INDEX execution_created ON execution (created_at DESC, id);
 CREATE INDEX execution_parent ON execution (parent) WHERE parent IS NOT NULL;
 CREATE INDEX execution_host ON execution (host, created_at DESC) WHERE host <> '';
-CREATE INDEX execution_open ON execution (not_before) WHERE state IN ('pending', 'running');
+CREATE INDEX execution_due ON execution (not_before) WHERE state = 'pending' AND fired_at IS NULL;
+CREATE INDEX execution_open ON execution (schedule_id, host) WHERE state IN ('pending', 'running');
+CREATE INDEX execution_untold ON execution (id) WHERE told <> state;
 COMMENT ON TABLE execution IS 'Every run of every schedule; none twice by (schedule, scheduled_for, host, attempt).';
+COMMENT ON COLUMN execution.fired_at IS 'When a scheduler released it: said on the bus, spread over its hosts, or offered to whoever
+executes maintenance. Null: a scheduler still has to, once not_before has come; nobody may begin with it.';
+COMMENT ON COLUMN execution.not_after IS 'What has not begun by then is missed.';
+COMMENT ON COLUMN execution.lease_until IS 'Running: closed as lost unless its executor renews it. Pending on a host: when the task is sent anew.';
+COMMENT ON COLUMN execution.told IS 'The last state whose consequences the scheduler has drawn: event row, bus, retry, alert, window, parent.
+Whoever else changes state leaves this alone.';
 
 CREATE TABLE execution_event (
   id           bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -71,13 +80,24 @@ CREATE TABLE execution_event (
 );
 CREATE INDEX execution_event_of ON execution_event (execution_id, id);
 
--- What the scheduler must still publish: the message goes out after the commit, then the row goes away.
+-- What the scheduler must still publish: the message goes out after the commit, then the row goes away. A row that is still there
+-- at claimed_until is taken up by whoever finds it. execution_id: the execution that this message fires.
 CREATE TABLE schedule_outbox (
-  id         bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
-  topic      text NOT NULL,
-  payload    jsonb NOT NULL,
-  qos        smallint NOT NULL DEFAULT 1,
-  created_at timestamptz NOT NULL DEFAULT now()
+  id            bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+  topic         text NOT NULL,
+  payload       jsonb NOT NULL,
+  execution_id  text REFERENCES execution ON DELETE CASCADE,
+  claimed_until timestamptz NOT NULL DEFAULT now(),
+  created_at    timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX schedule_outbox_execution ON schedule_outbox (execution_id) WHERE execution_id IS NOT NULL;
+
+-- Schedules whose last execution (on that host, or as a whole: '') ended badly and raised an alert, which the next good one ends.
+CREATE TABLE schedule_failing (
+  schedule_id integer NOT NULL REFERENCES schedule ON DELETE CASCADE,
+  host        text NOT NULL,
+  since       timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (schedule_id, host)
 );
 
 -- Triggers that were given an idempotency key: the same key leads to the same execution.
