@@ -26,7 +26,11 @@ class Ear:
         self.counts[name] = self.counts.get(name, 0) + 1
 
     def hears(self, eventually, check):
-        eventually(lambda: self.client.poll(0.02) or check(), 10)
+        def step():
+            self.client.poll(0.02)
+            return check()
+
+        eventually(step, 10)
 
 
 @pytest.fixture
