@@ -17,6 +17,8 @@ from shared.database import Connection, LockTimeout
 log = logs.get("ingest")
 
 ROOMS_EVERY = 600.0
+TRIM_EVERY = 5.0
+"""While there is more to delete than one batch."""
 PROFILE_EVERY = 30.0
 DUE_EVERY = 1.0
 DUE_SECONDS = 0.05
@@ -53,7 +55,8 @@ class Upkeep:
         try:
             keep = make_rooms(self.connection, at)
             dropped = partitions.drop_old(self.connection, keep, at)
-            partitions.delete_old(self.connection, keep)
+            if not partitions.delete_old(self.connection, keep):
+                self.rooms_at = now - ROOMS_EVERY + TRIM_EVERY
             with self.connection.transaction(), self.connection.cursor() as cursor:
                 rejects.trim(cursor)
         except LockTimeout:

@@ -11,6 +11,14 @@ _UNITS = {"sample": "day", "rollup_1m": "day", "rollup_1h": "month", "rollup_1d"
 POLICIES = {"sample": "raw", "rollup_1m": "rollup_1m", "rollup_1h": "rollup_1h", "rollup_1d": "rollup_1d"}
 
 
+BATCH = 1000
+_OLD: tuple[tuple[str, str, str | int], ...] = (
+    ("reject", "received_at", "reject"), ("gap", "noticed_at", "gap"), ("audit_log", "at", "audit_log"),
+    ("alert", "state = 'resolved' AND NOT held AND changed_at", "alerts"), ("alert", "state = 'cancelled' AND changed_at", 1),
+    ("notification", "state <> 'due' AND created_at", "notifications"), ("silence", "ends_at", 30))
+"""Table, which of its rows grow old and since when, and the policy (or the days) that keeps them."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Partition:
     """One partition: rows with `since` ≤ ts < `until`."""
@@ -66,10 +74,14 @@ def fetch_policies(connection: Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT name, keep_days FROM retention_policy").fetchall())
 
 
-def delete_old(connection: Connection, keep_days: Mapping[str, int]) -> None:
-    """Retention of the tables that are not partitioned."""
-    connection.execute("DELETE FROM reject WHERE received_at < now() - make_interval(days => %s)", [keep_days["reject"]])
-    connection.execute("DELETE FROM gap WHERE noticed_at < now() - make_interval(days => %s)", [keep_days["gap"]])
+def delete_old(connection: Connection, keep_days: Mapping[str, int]) -> bool:
+    """Retention of the tables that are not partitioned: at most BATCH rows of each; whether that was all of them."""
+    deleted = [connection.execute(
+        f"""DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {clause} < now() - make_interval(days => %s)
+                                             LIMIT {BATCH})""",  # noqa: S608 (constants)
+        [days if isinstance(days, int) else keep_days[days]]).rowcount
+        for table, clause, days in _OLD]
+    return max(deleted) < BATCH
 
 
 def _existing(connection: Connection) -> dict[str, tuple[str, datetime]]:

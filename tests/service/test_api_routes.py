@@ -289,8 +289,9 @@ def test_policies_and_profile_are_changed(api: Api) -> None:
     assert api.ask("/api/v1/retention-policies", "PUT", json={"raw": 3, "gap": 100}).status_code == 200
     days = {row["name"]: row["keep_days"] for row in api.get("/retention-policies")["policies"]}
     assert (days["raw"], days["gap"], days["rollup_1m"]) == (3, 100, 30)
-    for body in ({"raw": 0}, {"raw": "x"}, {"nonsense": 5}, {"raw": 10**9}):
+    for body in ({"raw": 0}, {"raw": "x"}, {"nonsense": 5}, {"raw": 10**9}, {"raw": 3, "alerts": 6}):
         assert api.ask("/api/v1/retention-policies", "PUT", json=body).status_code == 422
+    assert api.ask("/api/v1/retention-policies", "PUT", json={"alerts": 7}).status_code == 200
     profile = api.ask("/api/v1/health-profiles/default", "PUT", json={"cpu_weight": 0.5}).json()["profile"]
     assert (profile["cpu_weight"], profile["memory_weight"]) == (0.5, 0.25)
     assert api.get("/health-profiles/default")["profile"] == profile
@@ -298,3 +299,6 @@ def test_policies_and_profile_are_changed(api: Api) -> None:
     assert refused.status_code == 422
     assert "cpu_weight" in refused.json()["detail"]
     assert api.ask("/api/v1/health-profiles/other").status_code == 404
+    noted = api.connection.execute("SELECT actor, kind, object FROM audit_log ORDER BY id").fetchall()
+    assert noted == [("tests", "retention policy", name) for name in ("raw", "gap", "alerts")] + [
+        ("tests", "health profile", "default")]

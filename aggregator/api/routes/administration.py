@@ -17,7 +17,8 @@ from aggregator.store import policies, tokens
 
 router = APIRouter(prefix="/api/v1", tags=["administration"])
 
-MIN_DAYS, MAX_DAYS = 1, 36_500
+MAX_DAYS = 36_500
+LEAST_DAYS = {"alerts": 7}
 _POLICY_COLUMNS = tuple(own_models.PolicyModel.model_fields)
 _TOKEN_COLUMNS = tuple(own_models.TokenModel.model_fields)
 Days = Annotated[dict[str, int], Body(examples=[{"raw": 7, "rollup_1m": 30}], max_length=50)]
@@ -31,17 +32,17 @@ def list_policies(backend: Ready, _: Reader, wanted: Wanted) -> Response:
 
 
 @router.put("/retention-policies", response_model=own_models.PoliciesModel)
-def write_policies(backend: Ready, _: Admin, days: Days) -> Response:
-    """Change some policies, all or none: name → days. Raw history is kept at least one day."""
+def write_policies(backend: Ready, token: Admin, days: Days) -> Response:
+    """Change some policies, all or none: name → days. Raw history is kept at least one day, alerts at least seven."""
     known = [row["name"] for row in policies.fetch_retention(backend.engine)]
     for name, number in days.items():
         if name not in known:
             raise invalid(name[:100], f"there is no such policy; allowed: {', '.join(known)}")
-        if not MIN_DAYS <= number <= MAX_DAYS:
-            raise invalid(name, f"{number} is outside {MIN_DAYS} to {MAX_DAYS} days")
-    policies.write_retention(backend.engine, days)
+        if not (least := LEAST_DAYS.get(name, 1)) <= number <= MAX_DAYS:
+            raise invalid(name, f"{number} is outside {least} to {MAX_DAYS} days")
+    policies.write_retention(backend.engine, days, token.name)
     backend.forget("retention")
-    return list_policies(backend, _, "json")
+    return list_policies(backend, token, "json")
 
 
 @router.get("/health-profiles/{profile}", response_model=own_models.ProfileModel)
@@ -52,7 +53,7 @@ def read_profile(backend: Ready, _: Reader, profile: Name) -> Response:
 
 
 @router.put("/health-profiles/{profile}", response_model=own_models.ProfileModel)
-def write_profile(backend: Ready, _: Admin, profile: Name,
+def write_profile(backend: Ready, token: Admin, profile: Name,
                   constants: Annotated[dict[str, Any], Body(examples=[{"cpu_weight": 0.4}])]) -> Response:
     """Set the profile; constants that are left out get their defaults. Weights are relative to their sum."""
     _only_default(profile)
@@ -62,7 +63,7 @@ def write_profile(backend: Ready, _: Admin, profile: Name,
         raise Problem(422, str(error), errors=[{"field": "body", "message": str(error)}]) from None
     if not wanted.weights().sum() > 0:
         raise invalid("weights", "at least one weight must be above 0")
-    policies.write_profile(backend.engine, profile, msgspec.json.encode(wanted).decode())
+    policies.write_profile(backend.engine, profile, msgspec.to_builtins(wanted), token.name)
     backend.forget("profile")
     return _profile(backend)
 

@@ -84,6 +84,7 @@ CREATE INDEX alert_held ON alert (host_id) WHERE held;
 CREATE INDEX alert_active ON alert (changed_at, id) WHERE state IN ('firing', 'unknown');
 CREATE INDEX alert_changed ON alert (changed_at, id);
 CREATE INDEX alert_host ON alert (host_id, changed_at);
+CREATE INDEX alert_cancelled ON alert (changed_at) WHERE state = 'cancelled';
 COMMENT ON TABLE alert IS 'One row an incident: open (pending, firing, unknown) or over (resolved; cancelled before it fired).';
 COMMENT ON COLUMN alert.held IS 'Resolved by hand while its condition lasts: it does not fire again before that has passed.';
 
