@@ -3,8 +3,10 @@
 A channel is a definition that anybody may read, and a `Target` with what is secret: addresses of such services carry tokens.
 """
 
+import functools
+import logging
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from msgspec import Meta, Struct
@@ -100,6 +102,9 @@ def check_webhook(url: str) -> None:
 def check_service(type_: Type, url: str) -> None:
     """Raises ChannelError unless Apprise knows the URL, its service is one that is allowed, and fits the channel's type."""
     parts = _split(url, "url")
+    for name, value in parse_qsl(parts.query):  # before Apprise sees it
+        if name.lower() in _READS_FILES or value.startswith(("/", "~", ".", "file:")):
+            raise ChannelError("url", f"the parameter {name[:50]!r} is not allowed: nothing is read from files")
     service = service_of(url)
     if service == "":
         raise ChannelError("url", f"{parts.scheme or 'this'} is no URL that Apprise can use; see https://appriseit.com/services/ "
@@ -108,16 +113,22 @@ def check_service(type_: Type, url: str) -> None:
         raise ChannelError("url", f"the service {parts.scheme} is not allowed: only those are that speak HTTP or SMTP")
     if (wanted := _OF_TYPE.get(type_, service)) != service:
         raise ChannelError("url", f"this is a URL of {service}, and the channel's type is {wanted}")
-    for name, value in parse_qsl(parts.query):
-        if name.lower() in _READS_FILES or value.startswith(("/", "~", ".", "file:")):
-            raise ChannelError("url", f"the parameter {name[:50]!r} is not allowed: nothing is read from files")
+
+
+@functools.cache
+def load_apprise() -> Any:
+    """Apprise, which takes a while to load. What it logs goes nowhere unless somebody listens."""
+    import apprise
+
+    logger = logging.getLogger("apprise")
+    logger.propagate = False
+    logger.addHandler(logging.NullHandler())
+    return apprise
 
 
 def service_of(url: str) -> str:
     """Apprise's name of a URL's service, like `slack`; empty where it knows none or the URL lacks something."""
-    import apprise
-
-    plugin = apprise.Apprise.instantiate(url, suppress_exceptions=True)
+    plugin = load_apprise().Apprise.instantiate(url, suppress_exceptions=True)
     return "" if plugin is None else type(plugin).__module__.removeprefix("apprise.plugins.").partition(".")[0]
 
 

@@ -1,5 +1,6 @@
 """`drumbeat notifier`: settings and start."""
 
+import logging
 import signal
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -32,6 +33,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run until SIGTERM or SIGINT."""
     settings = load(NotifierSettings, "notifier", argv, environ, description="Deliver notifications about alerts.")
     logs.configure(settings.log_level, settings.log_format)
+    for name in ("httpx", "httpcore", "urllib3"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # they log whole URLs, and those hold tokens
     try:
         database.read_url(settings.database_url)
     except database.DatabaseUrlError as error:

@@ -12,7 +12,16 @@ from typing import Any, Self
 import msgspec
 
 from aggregator.analysis import notices
-from aggregator.analysis.channels import Channel, ChannelError, Target, check_service, check_webhook, email_url, shown
+from aggregator.analysis.channels import (
+    Channel,
+    ChannelError,
+    Target,
+    check_service,
+    check_webhook,
+    email_url,
+    load_apprise,
+    shown,
+)
 from aggregator.notify.guard import Guard
 from shared import __version__, logs
 
@@ -111,8 +120,7 @@ def _read_answer(answer: Any) -> str:
 
 
 def _send_apprise(attempt: Attempt) -> None:
-    import apprise
-
+    apprise = load_apprise()
     url = attempt.target.url
     if attempt.channel.email is not None:
         url = email_url(attempt.channel.email, attempt.target.password)
@@ -123,8 +131,9 @@ def _send_apprise(attempt: Attempt) -> None:
         # Not Apprise.notify: that sends on threads of its own, which the guard does not see.
         service = apprise.Apprise.instantiate(url, asset=asset)
         try:
-            is_sent = service.notify(body=notices.body(attempt.content, attempt.public_url), title=notices.title(attempt.content),
-                                     notify_type=_type(attempt.content), body_format=apprise.NotifyFormat.TEXT)
+            is_sent = service is not None and service.notify(
+                body=notices.body(attempt.content, attempt.public_url), title=notices.title(attempt.content),
+                notify_type=_type(attempt.content), body_format=apprise.NotifyFormat.TEXT)
         except Exception as error:  # whatever a service's plugin does, it is this attempt's failure
             raise SendingError(f"{type(error).__name__}: {error}") from None
     if not is_sent:
@@ -153,7 +162,6 @@ class _Said(logging.Handler):
     def __enter__(self) -> Self:
         logger = logging.getLogger("apprise")
         logger.setLevel(logging.DEBUG)
-        logger.propagate = False
         logger.addHandler(self)
         return self
 
