@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from shared import database
+from shared import bus, database
 from shared.settings import read_env_file
 
 pytestmark = pytest.mark.timeout(180)
@@ -90,6 +90,40 @@ def answer(up, path, token=None):
         return response.status, json.loads(response.read())
 
 
+def told(up, *words):
+    """What a command prints for programs, in the environment that `up` wrote; it must succeed."""
+    done = subprocess.run([sys.executable, "-P", "-m", "shared.cli", *words, "--data", up.data, "--json"], capture_output=True,
+                          text=True, check=False, timeout=30, env={"PATH": os.environ["PATH"]})
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def publish(up, path, body):
+    """The status of a POST of JSON."""
+    connection = http.client.HTTPConnection(up.env["DRUMBEAT_API_URL"].removeprefix("http://"), timeout=5)
+    with contextlib.closing(connection):
+        connection.request("POST", path, json.dumps(body), {
+            "Authorization": f"Bearer {up.env['DRUMBEAT_TOKEN']}", "Content-Type": "application/json"})
+        return connection.getresponse().status
+
+
+@contextlib.contextmanager
+def listening(up, *filters):
+    """A client with the operator's URL: (a wait until something was heard, what was heard as {topic: last payload})."""
+    heard = {}
+    client = bus.Client(bus.read_brokers(up.env["DRUMBEAT_BROKER_URL"]), "journey-listener",
+                        lambda topic, payload, _: heard.update({topic.decode(): payload}), subscriptions=filters, max_delay=0.2)
+
+    def wait(check, seconds=10.0):
+        deadline = time.monotonic() + seconds
+        while not check():
+            assert time.monotonic() < deadline, heard
+            client.poll(0.05)
+
+    with client:
+        yield wait, heard
+
+
 def count_samples(up):
     with database.open_connection(up.env["DRUMBEAT_DATABASE_URL"], "test") as connection:
         return connection.execute("SELECT count(*), count(DISTINCT (epoch, seq)) FROM sample").fetchone()
@@ -130,6 +164,50 @@ def test_from_nothing_to_a_score_and_back(data_directory, eventually):
     stored = "stopping" in up.text
     assert stored, up.text
     assert processes_of(data_directory) == {}
+
+
+def test_an_event_is_an_alert_until_it_is_resolved(data_directory):
+    """Rules come along; an event is an alert on the command line and on MQTT, is muted, acknowledged and resolved."""
+    topic, summary = f"drumbeat/v1/alert/{HOST}/backup_failed", f"drumbeat/v1/alert-summary/{HOST}"
+    topics = ("drumbeat/v1/alert/+/+", "drumbeat/v1/alert-summary/+")
+
+    def alert(*words):
+        return next(iter(told(up, "alerts", "list", "--type", "backup_failed", *words)["alerts"]), None)
+
+    with running(data_directory) as up:
+        up.wait_for("score ")
+        assert "backup_failed" in {rule["name"] for rule in told(up, "rules", "list")["rules"]}
+        assert alert() is None
+        silence = told(up, "silence", "add", "--for", "1h", "--type", "backup_failed", "--reason", "being set up")
+        event = {"type": "backup_failed", "host": HOST, "message": "no space left", "severity": "critical"}
+        assert publish(up, "/api/v1/events", event) == 202
+        with listening(up, *topics) as (wait, heard):
+            wait(lambda: json.loads(heard.get(topic) or "{}").get("muted_by"))
+            raised = json.loads(heard[topic])
+            assert raised["muted_by"] == [f"silence {silence['id']}"]
+            assert (raised["message"], raised["severity"], raised["state"]) == ("no space left", "critical", "firing")
+            assert alert()["id"] == raised["id"]
+
+            told(up, "silence", "end", str(silence["id"]))
+            told(up, "alerts", "ack", str(raised["id"]), "--note", "on it")
+            wait(lambda: is_acknowledged_alone(heard[topic]))
+            assert alert()["note"] == "on it"
+
+            told(up, "alerts", "resolve", str(raised["id"]))
+            wait(lambda: not heard[topic] and not json.loads(heard[summary])["critical"])
+        assert alert() is None
+        assert alert("--state", "resolved")["id"] == raised["id"]
+        with listening(up, *topics) as (wait, heard):
+            wait(lambda: heard)
+        assert topic not in heard
+        assert up.stop() == 0
+    assert "notifier died" not in up.text
+
+
+def is_acknowledged_alone(payload):
+    """Whether somebody has acknowledged this alert, and nothing mutes it."""
+    found = json.loads(payload)
+    return found["acknowledged_by"] and not found["muted_by"]
 
 
 def test_a_second_up_continues(data_directory, eventually):
