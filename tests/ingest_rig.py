@@ -48,6 +48,11 @@ class Agent:
     def await_watermark(self, seq):
         self.poll(lambda: seq in self.watermarks)
 
+    def await_stored(self):
+        """Until everything sent so far is stored: a hello is answered at once, with a watermark."""
+        self.hello()
+        self.await_watermark(self.seq)
+
 
 class Clock:
     """The time as ingest sees it: real, moved by what a test adds."""

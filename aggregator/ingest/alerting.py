@@ -1,10 +1,9 @@
 """The alerts of a slot, beat by beat: what others did is taken up, the engine judges, the changes are written and then told.
 
-1. `hear`: a new connection, what the broker has on topics of alerts, actions asked for by MQTT; once a second the tables:
-   configuration, events told by REST, what others did to alerts.
+1. `hear`: what others did (`hearing`).
 2. `judge`: everything of the beat through the engine; what is muted.
 3. `piece` and `pieces`: what the beat's transaction writes. It is one with the samples that led to it.
-4. `tell`, after the commit.
+4. `tell`, after the commit (`telling`).
 """
 
 import functools
@@ -12,32 +11,29 @@ import logging
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from aggregator.ingest import takeover
 from aggregator.ingest.commit import Piece
+from aggregator.ingest.forecasts import Forecasts
 from aggregator.ingest.gauges import Gauges
-from aggregator.ingest.intake import Asked, Batch
+from aggregator.ingest.hearing import Hearing
+from aggregator.ingest.intake import Batch
 from aggregator.ingest.telling import Teller
 from aggregator.live.alerts import Alert, Change
 from aggregator.live.frame import Frame
 from aggregator.live.quiet import remute
 from aggregator.live.shard import Shard
-from aggregator.store import alert_actions, alerts, configuration, inbox, outbox, quiet, samples, slots
-from aggregator.store.rejects import Reject
+from aggregator.store import alerts, inbox, outbox, samples, slots
 from shared import database, logs, wire
 from shared.bus import Client
 from shared.topics import Topics
 
 log = logs.get("ingest")
 
-POLL_SECONDS = 1.0
+TICK_SECONDS = 1.0
 QUIET_SECONDS = 5.0
-SWEEP_SECONDS = 60.0
-POLL_ROWS = 500
 ID_BLOCK = 64
 
 
@@ -49,100 +45,25 @@ class Alerting:
         self._connection, self._lease, self._shard, self._client = connection, lease, shard, client
         self._engine, self._gauges = shard.engine, gauges
         self._teller = Teller(client, topics, shard)
-        self._polled_at = self._ticked_at = self._quieted_at = self._swept_at = 0.0
+        self._hearing = Hearing(connection, lease, shard, self._teller)
+        self._forecasts = Forecasts(connection, shard)
+        self._ticked_at = self._quieted_at = 0.0
+        self._quiet = shard.quiet
         self._connected_at = math.inf
         self._connections = 0
         self._down: frozenset[str] = frozenset()
         self._ids: deque[int] = deque()
-        self._inbox: list[inbox.Received] = []
-        self._released: list[int] = []
         self._changes: list[Change] = []
         self._written: list[alerts.Written | None] = []
         self.failed = ""
 
-    # What others did
-
     def hear(self, batch: Batch, now: float) -> None:
-        """Take up what others did since the last beat, in transactions of its own."""
+        """Take up what others did since the last beat."""
         if not self._client.is_connected:
             self._connected_at = math.inf
         elif self._client.connections != self._connections:
             self._connections, self._connected_at = self._client.connections, now
-        if self._teller.begin():
-            self._polled_at = 0.0
-        self._teller.correct(batch.echoes)
-        for asked in batch.actions:
-            self._act(batch, asked, now)
-            self._polled_at = 0.0
-        if not 0 <= now - self._polled_at < POLL_SECONDS:
-            self._polled_at = now
-            self._poll(now)
-        if not 0 <= now - self._swept_at < SWEEP_SECONDS:
-            self._swept_at = now
-            self._sweep(now)
-
-    def _act(self, batch: Batch, asked: Asked, now: float) -> None:
-        """Do what somebody asked for by MQTT; where that cannot be, it is a refused message."""
-        action = asked.action
-        alert = next((one for one in self._engine.alerts.values()
-                      if one.host.name == asked.host and one.is_active and one.key == asked.alert), None)
-        try:
-            if alert is None:
-                raise alert_actions.UnknownAlertError(f"alert {asked.alert!r} of {asked.host} is not active")
-            with slots.fenced(self._connection, self._lease) as cursor:
-                alert_actions.act(cursor, alert.id, action.action, actor=f"mqtt:{action.by}", at=_time(now), note=action.note,
-                                  until=None if action.until is None else _time(action.until))
-        except (alert_actions.UnknownAlertError, alert_actions.NotAllowedError, alert_actions.PastError) as error:
-            batch.refused["alert"] = batch.refused.get("alert", 0) + 1
-            batch.rejects.append(Reject(asked.host, asked.topic, "alert", str(error), asked.payload))
-
-    def _poll(self, now: float) -> None:
-        versions = configuration.fetch_versions(self._connection)
-        if versions != self._shard.versions:
-            self._configure(versions, now)
-        self._inbox = inbox.fetch(self._connection, self._lease, POLL_ROWS)
-        if self._teller.is_connected:
-            due = outbox.fetch(self._connection, self._lease, self._teller.said, POLL_ROWS)
-            if due:
-                self._teller.due(due, self._refresh({row.alert_id for row in due}))
-            if POLL_ROWS in (len(due), len(self._inbox)):
-                self._polled_at = 0.0
-
-    def _configure(self, versions: dict[str, int], now: float) -> None:
-        known, self._shard.versions = self._shard.versions, versions
-        if versions.get("rules") != known.get("rules"):
-            takeover.configure(self._connection, self._lease, self._shard, now)
-        if versions.get("quiet") != known.get("quiet"):
-            self._shard.quiet = quiet.fetch_quiet(self._connection, now)
-            self._quieted_at = 0.0
-
-    def _sweep(self, now: float) -> None:
-        """End acknowledgements whose time is over; let go of alerts that the table has no more (of deleted hosts)."""
-        with slots.fenced(self._connection, self._lease) as cursor:
-            alert_actions.expire_acknowledgements(cursor, _time(now))
-        active = {alert.id for alert in self._engine.alerts.values() if alert.is_active}
-        if active:
-            self._refresh(active - alerts.fetch_active_ids(self._connection, self._lease))
-
-    def _refresh(self, ids: Collection[int]) -> dict[int, Alert]:
-        """Bring alerts in memory to what the table has; the table's, by id."""
-        if not ids:
-            return {}
-        stored = alerts.fetch(self._connection, ids)
-        own = {alert.id: alert for alert in self._engine.alerts.values()}
-        for number in ids:
-            alert, row = own.get(number), stored.get(number)
-            if alert is None:
-                if row is not None and row.held:
-                    self._released.append(number)
-            elif row is None or row.state not in ("pending", "firing", "unknown"):
-                if not alert.held:
-                    self._engine.release(alert)
-                self._teller.retain(alert)
-            else:
-                alert.acknowledged_by, alert.dismissed = row.acknowledged_by, row.dismissed
-        return {number: takeover.live_alert(row, host) for number, row in stored.items()
-                if (host := self._shard.hosts.get(row.host)) is not None}
+        self._hearing.hear(batch, now)
 
     # What the beat leads to
 
@@ -151,6 +72,8 @@ class Alerting:
         try:
             self._changes = self._judged(batch, frame, now)
             self._changes += self._muted(self._changes, now)
+        except database.Unavailable:
+            raise
         except Exception as error:
             logs.event(log, "alerts could not be judged", logging.ERROR, exc_info=True)
             self.failed, self._changes = f"{type(error).__name__}: {error}", []
@@ -168,10 +91,10 @@ class Alerting:
                 changes += engine.containers(self._row(name), snapshot)
         for event in (*batch.events, *self._told()):
             changes += engine.event(self._row(event.host), event)
-        if not 0 <= now - self._ticked_at < POLL_SECONDS:
+        if not 0 <= now - self._ticked_at < TICK_SECONDS:
             self._ticked_at = now
             changes += engine.tick(now, self._connected_at)
-        return changes
+        return changes + self._forecasts.run(now)
 
     def _said(self, batch: Batch, now: float) -> Iterator[Change]:
         """What hosts say of themselves; labels and limits before the samples that are judged by them."""
@@ -187,7 +110,7 @@ class Alerting:
 
     def _told(self) -> Iterator[wire.Event]:
         """Events told by REST, for hosts that are known."""
-        for received in self._inbox:
+        for received in self._hearing.events:
             try:
                 event = msgspec.convert(received.payload, wire.Event)
             except msgspec.ValidationError as error:
@@ -199,12 +122,13 @@ class Alerting:
     def _muted(self, changes: Sequence[Change], now: float) -> list[Change]:
         """What is muted or heard again: of alerts that changed; of all now and then, and when hosts go or come."""
         down = frozenset(self._engine.down)
-        if down != self._down or not 0 <= now - self._quieted_at < QUIET_SECONDS:
-            self._down, self._quieted_at = down, now
+        quiet = self._shard.quiet
+        if down != self._down or quiet is not self._quiet or not 0 <= now - self._quieted_at < QUIET_SECONDS:
+            self._down, self._quiet, self._quieted_at = down, quiet, now
             chosen = list(self._engine.alerts.values())
         else:
             chosen = _unique(changes)
-        return remute(chosen, self._labels, self._shard.quiet, down, now) if chosen else []
+        return remute(chosen, self._labels, quiet, down, now) if chosen else []
 
     def _labels(self, host: str) -> Mapping[str, str]:
         return self._engine.labels.get(self._row(host), {})
@@ -236,9 +160,9 @@ class Alerting:
 
     def pieces(self) -> list[Piece]:
         """What was taken up or said, and can be forgotten."""
-        confirmed, taken = self._teller.take_confirmed(), [received.id for received in self._inbox]
-        released = self._released + [alert.id for alert in self._engine.take_passed()]
-        self._inbox, self._released = [], []
+        confirmed, taken = self._teller.take_confirmed(), [received.id for received in self._hearing.events]
+        released = self._hearing.released + [alert.id for alert in self._engine.take_passed()]
+        self._hearing.events, self._hearing.released = [], []
         return [functools.partial(write, ids=ids) for write, ids in (
             (outbox.delete, confirmed), (inbox.delete, taken), (alerts.write_released, released)) if ids]
 
@@ -251,7 +175,7 @@ class Alerting:
             self._teller.changes(changes, self._written)
             for change in changes:
                 self._gauges.transitions.labels(change.kind).inc()
-            self._refresh({change.alert.id for change, row in zip(changes, self._written, strict=True) if row is None})
+            self._hearing.refresh({change.alert.id for change, row in zip(changes, self._written, strict=True) if row is None})
         if self._ticked_at == now:
             active = Counter(alert.severity for alert in self._engine.alerts.values() if alert.is_active)
             for severity in wire.SEVERITIES:
@@ -288,7 +212,3 @@ def _event(change: Change) -> alerts.Event:
         alert_id=change.alert.id, at=change.at, kind=change.kind, severity=change.severity, value=change.value,
         threshold=change.threshold, reason=change.reason, rule_revision=change.alert.revision,
         is_muted=bool(change.alert.muted_by), has_culprits=bool(change.culprits))
-
-
-def _time(at: float) -> datetime:
-    return datetime.fromtimestamp(at, UTC)
