@@ -1,6 +1,7 @@
 """/docs, made from the OpenAPI document."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def test_every_route_and_parameter_is_on_the_page() -> None:
         for operation in methods.values():
             assert all(f"<code>{one['name']}</code>" in page for one in operation.get("parameters", ()))
     assert "<script" not in page
-    assert "http" not in page.replace("application/problem", "").replace("https://wall", "")
+    assert not re.search(r"(?:src|href)=[\"']?(?:[a-z]+:)?//|url\(|@import", page)
 
 
 def test_texts_are_escaped() -> None:
