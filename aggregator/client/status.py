@@ -73,8 +73,8 @@ def lines(told: Mapping[str, Any]) -> Iterator[str]:
 def _alerts(alerts: Mapping[str, Any]) -> Iterator[str]:
     summary = alerts["summary"]
     rest = {word: summary[word] for word in ("acknowledged", "muted", "dismissed")}
-    yield "Alerts   " + _counts({severity: summary[severity] for severity in reversed(SEVERITIES)}) + (
-        f"   ({_counts(rest)})" if any(rest.values()) else "")
+    active = _counts({severity: summary[severity] for severity in reversed(SEVERITIES)}) if summary["total"] else "none"
+    yield f"Alerts   {active}" + (f"   ({_counts(rest)})" if any(rest.values()) else "")
     for alert in alerts["worst"]:
         yield (f"  {screen.coloured(alert['severity'])}  {screen.plain(alert['host'])}  {screen.plain(incident.name(alert))}  "
                f"{screen.plain(alert['message'])}")

@@ -149,6 +149,8 @@ def test_status_tells_the_worst_hosts_with_reasons():
     assert "critical  db-1  low_disk /var  /var is ?[2J91.5 % full [red]" in text
     assert "50.0 MiB" in text
     assert "bytes a point" not in text, "a hundred points tell nothing about the cost of one"
+    calm = told | {"alerts": {"summary": dict.fromkeys(SUMMARY, 0) | {"dismissed": 2}, "worst": []}}
+    assert "Alerts   none   (2 dismissed)" in drawn("\n".join(status.lines(calm)))
     many = told | {"storage": STORAGE | {"points": 10_000_000}}
     assert "50.0 MiB, 5.1 bytes a point" in drawn("\n".join(status.lines(many)))
 
