@@ -21,6 +21,8 @@ Levels = NDArray[np.int8]
 LADDER = (30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0, 7200.0, 14_400.0, 28_800.0, 86_400.0)
 """Times that are suggested as `for`."""
 
+STEPS_AT_ONCE = 500
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Limits:
@@ -53,20 +55,30 @@ class Outcome:
 
 def levels(low: Readings, high: Readings, ts: Floats, limits: Limits) -> Levels:
     """(t, n) the level that is on after each step, 0 where none is. `ts` (t,): when the steps begin, Unix s."""
+    used = np.flatnonzero(np.isfinite(limits.thresholds).any(axis=0))
+    thresholds, numbers = limits.thresholds[:, used], used.astype(np.int8) + 1
+    on, since = np.zeros(thresholds.shape, bool), np.full(thresholds.shape, np.nan)
+    found = np.zeros((len(ts), len(on)), np.int8)
+    at = np.empty(len(on))
+    for first in range(0, len(ts), STEPS_AT_ONCE):
+        block = slice(first, first + STEPS_AT_ONCE)
+        above, below = _compared(low[:, block], high[:, block], limits, thresholds)
+        for i in range(above.shape[0]):
+            at.fill(ts[first + i])
+            on, since = latches.step(on, since, above[i], below[i], at, limits.hold, limits.recover)
+            found[first + i] = (on * numbers).max(axis=1, initial=0)
+    return found
+
+
+def _compared(low: Readings, high: Readings, limits: Limits, thresholds: Floats) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(t, n, k) whether readings (n, t) pass the thresholds (n, k), and whether they have come back."""
     sign = limits.sign[:, None]
     best, worst = np.fmin(low * sign, high * sign), np.fmax(low * sign, high * sign)
     up = np.where(limits.hold[:, None] > 0, best, worst).T
     down = np.where(limits.recover[:, None] > 0, worst, best).T
-    on, since = np.zeros(limits.thresholds.shape, bool), np.full(limits.thresholds.shape, np.nan)
-    found = np.zeros(up.shape, np.int8)
-    at = np.empty(len(sign))
-    for i in range(len(ts)):
-        at.fill(ts[i])
-        above = up[i][:, None] >= limits.thresholds
-        below = latches.behind(down[i].astype(np.float64), limits.thresholds, limits.margin)
-        on, since = latches.step(on, since, above, below, at, limits.hold, limits.recover)
-        found[i] = latches.levels(on)
-    return found
+    shape = (*up.shape, thresholds.shape[1])
+    below = latches.behind(down.ravel(), np.tile(thresholds, (len(down), 1)), np.tile(limits.margin, len(down)))
+    return up[:, :, None] >= thresholds, below.reshape(shape)
 
 
 def outcomes(found: Levels, low: Readings, high: Readings, ts: Floats, step: float, limits: Limits) -> list[Outcome]:

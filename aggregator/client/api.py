@@ -59,9 +59,12 @@ class Api:
         wanted = {name: value for name, value in (parameters or {}).items() if value not in (None, [], ())}
         return self._ask("GET", path, params=wanted)
 
-    def publish(self, method: str, path: str, body: Any = None) -> Any:
-        """Change something: the answer to PUT, POST or DELETE `path`, decoded; None where it is empty. Raises ApiError."""
-        return self._ask(method, path, json=body)
+    def publish(self, method: str, path: str, body: Any = None, *, patience: float = PATIENCE_SECONDS) -> Any:
+        """Change something: the answer to PUT, POST or DELETE `path`, decoded; None where it is empty. Raises ApiError.
+
+        `patience`: seconds without an answer after which to give up.
+        """
+        return self._ask(method, path, json=body, timeout=patience)
 
     def _ask(self, method: str, path: str, **more: Any) -> Any:
         import httpx
