@@ -5,5 +5,8 @@
 * `rollup`      samples into buckets, buckets into larger ones
 * `timespan`    which history answers a question
 * `downsample`  history in fewer points, extremes kept
+* `rules`       alert rules as data; `rule_problems` what is wrong with one, `rule_pack` the default ones, `rule_files` as files
+* `messages`    what an alert says: templates, safely filled
+* `latches`     conditions that must last, and `flapping`; `preview` runs them over history
 * `audit`       which seqs of a stream are held, explained, awaited, lost or doubled
 """

@@ -6,6 +6,7 @@
 * `status`   `drumbeat status`: the fleet at a glance
 * `top`      `drumbeat top`: one host, live; `panels` draws it
 * `alerts`   `drumbeat alerts`: list, show, acknowledge, dismiss or resolve; `incident` tells one in words
+* `rules`    `drumbeat rules`: list, show, preview, and files of rules; `rule_texts` puts them in words
 * `token`    `drumbeat token`: create, list or revoke API tokens
 * `audit`    `drumbeat audit`: prove that nothing is lost or doubled
 * `migrate`  `drumbeat migrate`: bring the schema up to date

@@ -10,6 +10,7 @@ What ingest writes, and reads back after a takeover:
 * `rejects`     what was refused, and why
 * `rollups`     minutes, hours and days
 * `partitions`  made ahead, dropped by retention
+* `rules`       alert rules, their revisions and overrides; the API changes them
 * `alert_actions`  what people do to alerts, by REST or MQTT
 
 What the API and the commands ask:

@@ -6,6 +6,7 @@
 * `health`          health now: of a host, of the fleet, and what to do about it
 * `fleet`           latest figures of every host
 * `alerts`          alerts, why they fired, what is done about them; events from outside
+* `alert_rules`     rules with revisions, overrides per host, validation, preview
 * `audit_log`       who did what
 * `words`           the catalogue of metrics and the schemas of the payloads
 * `data`            drumbeat's own data: storage, statistics, rejects
