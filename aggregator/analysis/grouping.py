@@ -10,7 +10,7 @@ Every alert that was raised and not silenced is told at least once, even if it w
 what was told is the end told.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 import msgspec
@@ -33,7 +33,10 @@ class Stand(Struct, frozen=True, kw_only=True):
 
 
 class Member(Struct, kw_only=True, omit_defaults=True):
-    """One alert of a group. `since`: when it was raised; `told`: the severity that was told, empty before."""
+    """One alert of a group. `since`: when it was raised; `told`: the severity that was told, empty before.
+
+    `is_elsewhere`: another route has it by now; of what was told here only the end is told.
+    """
 
     since: float
     severity: str
@@ -43,16 +46,17 @@ class Member(Struct, kw_only=True, omit_defaults=True):
     is_muted: bool = False
     is_acknowledged: bool = False
     is_escalated: bool = False
+    is_elsewhere: bool = False
 
     @property
     def is_loud(self) -> bool:
         """Whether it fires and nothing says to be quiet about it."""
-        return not (self.is_over or self.is_muted or self.is_acknowledged)
+        return not (self.is_over or self.is_muted or self.is_acknowledged or self.is_elsewhere)
 
     @property
     def is_news(self) -> bool:
         """Whether people should hear of it and have not."""
-        return not (self.is_muted or self.is_acknowledged) and (
+        return not (self.is_muted or self.is_acknowledged or self.is_elsewhere) and (
             not self.told or (not self.is_over and rank(self.severity) > rank(self.told)))
 
 
@@ -90,15 +94,16 @@ def _updated(member: Member, stand: Stand, *, send_resolved: bool) -> bool:
     """Carry what is known over to a member; False where it leaves the group untold."""
     member.severity, member.is_over = stand.severity, not stand.is_active
     member.is_muted, member.is_acknowledged = stand.is_muted, stand.is_acknowledged
+    member.is_elsewhere = member.is_elsewhere and not stand.is_raised
     if stand.is_dismissed or (not member.told and (stand.is_muted or stand.is_acknowledged)):
         return False
     return not (member.is_over and (member.is_muted or (member.told and not send_resolved)))
 
 
-def without(state: State, alerts: Iterable[int], now: float) -> State:
-    """The group without some alerts: they are gone, or another group has them."""
-    gone = set(alerts)
-    kept = {number: member for number, member in state.members.items() if number not in gone}
+def without(state: State, gone: Collection[int], moved: Collection[int], now: float) -> State:
+    """The group without alerts that are gone; of those that moved to another route, what was told stays to be ended."""
+    kept = {number: msgspec.structs.replace(member, is_elsewhere=member.is_elsewhere or number in moved)
+            for number, member in state.members.items() if number not in gone and (member.told or number not in moved)}
     return _timed(State(members=kept, told_at=state.told_at, news_at=state.news_at), now)
 
 

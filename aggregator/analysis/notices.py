@@ -12,6 +12,7 @@ from shared import wire
 
 SHOWN_ALERTS = 20
 KEPT_ALERTS = 200
+TITLE_CHARS = 200
 VERSION = 1
 
 Kind = Literal["alerts", "repeat", "escalation", "test", "channel"]
@@ -79,7 +80,7 @@ def title(told: Content) -> str:
     about = firing or [one.alert for one in told.alerts]
     word = {"repeat": "still ", "escalation": "nobody has acknowledged: "}.get(told.kind, "")
     state = "resolved" if not firing else f"{word}{worst(told)}"
-    return f"[{state}] {_what(about, told.left_out)}"
+    return " ".join(f"[{state}] {_what(about, told.left_out)}".split())[:TITLE_CHARS]
 
 
 def _what(alerts: Sequence[wire.Alert], left_out: int) -> str:

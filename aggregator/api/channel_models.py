@@ -34,7 +34,8 @@ _ROUTE: dict[str, Any] = {
 _SHOWN_ROUTE = _ROUTE | {"name": "serious", "position": 10, "changed_at": "2026-11-01T07:12:44Z", "changed_by": "ada-laptop"}
 _ATTEMPT = {"at": "2026-11-21T08:00:05Z", "ok": False, "seconds": 0.21, "error": "answered 503 Service Unavailable"}
 _NOTIFICATION = {
-    "id": 41, "channel": "hook", "route": "serious", "kind": "alerts", "state": "due", "alert_ids": [7, 9],
+    "id": 41, "channel": "hook", "route": "serious", "kind": "alerts",
+    "title": "[error] 2 alerts: low_disk on web-1, web-2", "state": "due", "alert_ids": [7, 9],
     "created_at": "2026-11-21T08:00:05Z", "finished_at": None, "next_attempt_at": "2026-11-21T08:00:35Z", "attempts": [_ATTEMPT]}
 
 
@@ -163,6 +164,7 @@ class NotificationModel(Model):
     channel: str
     route: str
     kind: str = Field(description="alerts, repeat, escalation, test, or channel: that another one fails")
+    title: str
     state: str = Field(description="due, delivered or failed")
     alert_ids: list[int]
     created_at: datetime

@@ -23,12 +23,15 @@ from shared.database import Connection
 STALE_SECONDS = 3600.0
 """What fired and was over again is told up to an hour later, not when the notifier comes back after days."""
 
+LOOK_AGAIN_SECONDS = 86_400.0
+"""After which a group is looked at in which nothing is to be expected: its alerts may have been deleted with their host."""
+
 _RAISES = ("firing", "severity", "unmuted", "unacknowledged", "undismissed")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Passed:
-    """What a pass did; `is_full`: there may be more at once."""
+    """What a pass did. `is_full`: there may be more at once; `has_no_route`: alerts fire, and nobody is to be told."""
 
     events: int = 0
     notifications: int = 0
@@ -49,12 +52,12 @@ def route(connection: Connection, now: float) -> Passed:
         wanted = {key for keys in homes.values() for key in keys}
         groups = notifications.fetch_groups(connection, wanted, alerts, now)
         if not groups and not wanted:
-            return Passed(len(events), 0, len(events) == notifications.EVENTS_A_PASS, not routes)
+            return Passed(len(events), 0, len(events) == notifications.EVENTS_A_PASS, bool(raised and not routes))
         members = {number for state in groups.values() for number in state.members}
         alerts |= notifications.fetch_alerts(connection, members - alerts.keys(), now)
         written = _Pass(connection, dict(routes), alerts, raised, homes, now).run(
             groups | {key: State() for key in wanted - groups.keys()})
-        return Passed(len(events), written, len(events) == notifications.EVENTS_A_PASS, not routes)
+        return Passed(len(events), written, len(events) == notifications.EVENTS_A_PASS)
 
 
 def raised_alerts(events: Iterable[Event], alerts: Mapping[int, Alert], now: float) -> set[int]:
@@ -101,7 +104,7 @@ class _Pass:
             if after is None:
                 spent.append(key)
             else:
-                kept[key] = after, grouping.next_at(after, self._routes[key[0]])
+                kept[key] = after, grouping.next_at(after, self._routes[key[0]]) or self._now + LOOK_AGAIN_SECONDS
         notifications.write_groups(self._connection, kept)
         notifications.delete_groups(self._connection, spent)
         return self._written
@@ -111,13 +114,14 @@ class _Pass:
         route = self._routes.get(key[0])
         if route is None:
             return None
-        gone = [number for number in state.members
-                if number not in self._alerts or (number in self._homes and key not in self._homes[number])]
         here = [number for number, keys in self._homes.items() if key in keys]
-        stands = [stand(self._alerts[number], is_raised=number in here)
-                  for number in {*state.members, *here} - {*gone}]
-        state = grouping.observe(grouping.without(state, gone, self._now), stands, self._now,
-                                 send_resolved=route.send_resolved)
+        left = {number for number in state.members if number in self._homes and number not in here}
+        # Another group of the same route tells the same channels: here nothing is left to say.
+        gone = {number for number in state.members if number not in self._alerts} | {
+            number for number in left if any(home[0] == key[0] for home in self._homes[number])}
+        state = grouping.without(state, gone, left, self._now)
+        stands = [stand(self._alerts[number], is_raised=number in here) for number in {*state.members, *here}]
+        state = grouping.observe(state, stands, self._now, send_resolved=route.send_resolved)
         state, messages = grouping.due(state, route, self._now)
         for message in messages:
             self._tell(key, route, message)

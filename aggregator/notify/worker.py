@@ -91,9 +91,9 @@ class Worker:
         passed = routing.route(connection, self._clock())
         self.gauges.events.inc(passed.events)
         self.gauges.notifications.inc(passed.notifications)
-        if passed.has_no_route and passed.events and not self._has_hinted:
+        if passed.has_no_route and not self._has_hinted:
             self._has_hinted = True
-            logs.event(log, "there are alerts, and nobody is notified: there is no route",
+            logs.event(log, "there are alerts, and nobody is notified: there is no route", logging.WARNING,
                        mend="make a channel and a route: POST /api/v1/notification-channels, /api/v1/notification-routes")
         started = deliveries.start(connection)
         ended = deliveries.collect(connection, 0.0 if passed.is_full or not deliveries.under_way else BEAT_SECONDS)

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import psycopg
@@ -22,6 +22,8 @@ from shared import logs, wire
 from shared.database import Connection
 
 log = logs.get("notifier")
+
+T = TypeVar("T")
 
 ROUTING_LOCK = 0x726F_7574
 EVENTS_A_PASS = 500
@@ -114,19 +116,24 @@ def _alert(row: tuple[Any, ...]) -> Alert:
 
 def fetch_routes(connection: Connection) -> list[tuple[str, Route]]:
     """Routes in the order in which they are tried; one that cannot be read is left out, with a line in the log."""
-    found = []
-    for name, definition in connection.execute("SELECT name, definition FROM notification_route ORDER BY position, name"):
-        try:
-            found.append((name, msgspec.convert(definition, Route)))
-        except msgspec.ValidationError as error:
-            logs.event(log, "route cannot be read", logging.ERROR, route=name, error=str(error))
-    return found
+    rows = connection.execute("SELECT name, definition FROM notification_route ORDER BY position, name")
+    return [(name, route) for name, definition in rows if (route := _converted(definition, Route, f"route {name}")) is not None]
+
+
+def _converted(stored: Any, kind: type[T], what: str) -> T | None:
+    """What is stored as JSON; None with a line in the log where it cannot be read: one row must not stop the others."""
+    try:
+        return msgspec.convert(stored, kind, strict=False)
+    except msgspec.ValidationError as error:
+        logs.event(log, "cannot be read", logging.ERROR, what=what, error=str(error))
+        return None
 
 
 def fetch_channels(connection: Connection) -> dict[str, tuple[Channel, bool]]:
     """Channels by name, and whether each fails."""
     rows = connection.execute("SELECT name, definition, failing_since IS NOT NULL FROM notification_channel")
-    return {name: (msgspec.convert(definition, Channel), is_failing) for name, definition, is_failing in rows}
+    return {name: (channel, is_failing) for name, definition, is_failing in rows
+            if (channel := _converted(definition, Channel, f"channel {name}")) is not None}
 
 
 def fetch_groups(connection: Connection, wanted: Iterable[GroupKey], alerts: Iterable[int],
@@ -139,7 +146,7 @@ def fetch_groups(connection: Connection, wanted: Iterable[GroupKey], alerts: Ite
               OR (route, key) IN (SELECT route, key FROM notification_group WHERE next_at <= to_timestamp(%s)
                                   ORDER BY next_at LIMIT %s)""",
         [list(routes), list(keys), [str(alert) for alert in alerts], now, GROUPS_A_PASS])
-    return {(route, key): msgspec.convert(state, State, strict=False) for route, key, state in rows}
+    return {(route, key): _converted(state, State, f"group {key} of {route}") or State() for route, key, state in rows}
 
 
 def write_groups(connection: Connection, groups: Mapping[GroupKey, tuple[State, float | None]]) -> None:
@@ -195,8 +202,8 @@ def claim(connection: Connection, now: float, room: int, busy: Mapping[str, int]
 def _due(row: tuple[Any, ...]) -> Due:
     number, channel, route, kind, content, attempts, created_at, definition, secret = row
     return Due(number, channel, route, kind, content.encode(), attempts, created_at,
-               None if definition is None else msgspec.convert(definition, Channel),
-               None if secret is None else msgspec.json.decode(secret, type=Target))
+               None if definition is None else _converted(definition, Channel, f"channel {channel}"),
+               None if secret is None else _converted(msgspec.json.decode(secret), Target, f"secret of channel {channel}"))
 
 
 def give_back(connection: Connection, number: int, now: float) -> None:
@@ -277,12 +284,12 @@ def queue_test(engine: Engine, channel: str, content: bytes, now: datetime) -> i
 
 def fetch(engine: Engine, *, state: str | None, channel: str | None, alert: int | None, before: int | None,
           limit: int) -> list[dict[str, Any]]:
-    """Notifications that fit, newest first, each with its attempts."""
+    """Notifications that fit, newest first, each with its content and its attempts."""
     clauses = {"n.state = :state": state, "n.channel = :channel": channel, "n.alert_ids @> ARRAY[:alert]::bigint[]": alert,
                "n.id < :before": before}
     where = " AND ".join(clause for clause, value in clauses.items() if value is not None) or "true"
     return fetch_rows(engine, f"""
-        SELECT n.id, n.channel, n.route, n.kind, n.state, n.alert_ids, n.created_at, n.finished_at,
+        SELECT n.id, n.channel, n.route, n.kind, n.content, n.state, n.alert_ids, n.created_at, n.finished_at,
           CASE WHEN n.state = 'due' THEN n.next_attempt_at END AS next_attempt_at,
           coalesce((SELECT jsonb_agg(jsonb_build_object('at', t.at, 'ok', t.ok, 'seconds', t.seconds, 'error', t.error)
                                      ORDER BY t.id)

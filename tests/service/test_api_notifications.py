@@ -114,7 +114,7 @@ def test_a_test_is_queued_and_listed(api):
     page = api.get("/notifications", state="due", channel="hook", limit=2)
     assert [one["id"] for one in page["notifications"]] == numbers[:0:-1]
     rest = api.get("/notifications", limit=2, cursor=page["next_cursor"])["notifications"]
-    assert [(one["id"], one["kind"], one["attempts"][0]["error"]) for one in rest] == [(numbers[0], "test", "no")]
+    assert [(one["id"], one["title"], one["attempts"][0]["error"]) for one in rest] == [(numbers[0], "drumbeat: test", "no")]
     assert api.get("/notifications", state="failed")["notifications"] == []
     assert errors(api.ask("/api/v1/notifications?state=lost")) == {"state"}
 

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import socket
 import threading
 
 import api_client
@@ -324,6 +325,49 @@ def test_apprise_is_held_to_the_same_addresses(notifier, hook, url):
     assert "is not a public address" in notifier.shown()[0]["attempts"][0]["error"]
     notifier.resolved(alert)
     notifier.pass_on(60)
+    assert len(hook.requests) == 1
+
+
+def test_a_name_that_comes_to_mean_a_private_address_is_refused(notifier, hook, monkeypatch):
+    """What counts is the address that is connected to, not what the name meant a moment before."""
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *more, **named: real(
+        "127.0.0.1" if host in ("rebind.example", b"rebind.example") else host, *more, **named))
+    notifier.channel("hook", url=f"http://rebind.example:{hook.url.rpartition(':')[2]}/")
+    notifier.route("all", "hook", wait=0)
+    notifier.firing()
+    notifier.pass_on(allow_private=False)
+    assert "127.0.0.1 is not a public address" in notifier.shown()[0]["attempts"][0]["error"]
+    assert hook.requests == []
+
+
+def test_an_alert_that_gets_worse_and_moves_to_another_route_is_ended_on_both(notifier, hook):
+    """Who was told of a warning hears its end, though another route told of what became of it; nobody hears anything twice."""
+    for name in ("mild", "serious"):
+        notifier.channel(name, url=f"{hook.url}/{name}")
+    notifier.route("serious", "serious", match={"severity": "critical"}, wait=0, repeat=3600)
+    notifier.route("rest", "mild", wait=0, repeat=3600)
+    alert = notifier.firing()
+    notifier.pass_on()
+    notifier.happens(alert, "severity", severity="critical")
+    notifier.pass_on(400)
+    notifier.pass_on(3700)
+    assert [path for path, _, _ in hook.requests] == ["/mild", "/serious", "/serious"]
+    notifier.resolved(alert)
+    notifier.pass_on(400)
+    assert sorted(path for path, _, _ in hook.requests[3:]) == ["/mild", "/serious"]
+
+
+def test_rows_that_cannot_be_read_do_not_stop_the_others(notifier, hook):
+    """A channel, a route or a group that somebody spoilt is left out; the rest is told."""
+    for name in ("bad", "good"):
+        notifier.channel(name, url=hook.url)
+    notifier.route("all", "bad", "good", wait=0)
+    notifier.connection.execute("UPDATE notification_channel SET definition = '{}' WHERE name = 'bad'")
+    notifier.connection.execute("INSERT INTO notification_route (name, position, definition) VALUES ('bad', 1, '{\"wait\": []}')")
+    notifier.connection.execute("INSERT INTO notification_group VALUES ('all', '[]', '{\"members\": 5}', to_timestamp(0))")
+    notifier.firing()
+    notifier.pass_on()
     assert len(hook.requests) == 1
 
 

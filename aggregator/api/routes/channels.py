@@ -94,7 +94,8 @@ def list_notifications(backend: Ready, _: Reader, wanted: Wanted, state: State |
     """What was told and what is to be, newest first, with every attempt."""
     found = notifications.fetch(backend.engine, state=state, channel=channel, alert=alert, before=before(page), limit=limit)
     following = cursor([found[-1]["id"]]) if len(found) == limit else None
-    return formats.records(wanted, "notifications", found, _NOTIFICATION_COLUMNS, next_cursor=following)
+    shown = [_titled(row) for row in found]
+    return formats.records(wanted, "notifications", shown, _NOTIFICATION_COLUMNS, next_cursor=following)
 
 
 @router.get("/notification-routes", response_model=models.RoutesModel)
@@ -199,6 +200,12 @@ def _read_channel(backend: Backend, name: str) -> dict[str, Any]:
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
     definition: dict[str, Any] = msgspec.to_builtins(msgspec.convert(row["definition"], Channel))
     return {name: value for name, value in row.items() if name != "definition"} | definition
+
+
+def _titled(row: dict[str, Any]) -> dict[str, Any]:
+    """A notification with the title of its message, and not all of it."""
+    content = msgspec.convert(row["content"], notices.Content)
+    return {name: value for name, value in row.items() if name != "content"} | {"title": notices.title(content)}
 
 
 def _read_route(backend: Backend, name: str) -> dict[str, Any]:
