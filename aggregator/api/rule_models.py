@@ -60,7 +60,11 @@ class RevisionsModel(Model):
     revisions: list[RevisionModel] = Field(description="newest first")
 
 
+_OVERRIDE = {"rule": "low_disk", "override": OVERRIDE, "changed_at": "2026-11-20T09:00:00Z", "changed_by": "anna"}
+
+
 class OverrideModel(Model):
+    model_config = example(_OVERRIDE)
     rule: str
     override: OverrideBody
     changed_at: datetime
@@ -68,8 +72,7 @@ class OverrideModel(Model):
 
 
 class OverridesModel(Model):
-    model_config = example({"overrides": [{"rule": "low_disk", "override": OVERRIDE, "changed_at": "2026-11-20T09:00:00Z",
-                                           "changed_by": "anna"}]})
+    model_config = example({"overrides": [_OVERRIDE]})
     overrides: list[OverrideModel]
 
 
