@@ -1,5 +1,6 @@
 """A fleet in memory for tests of the alert engine: samples and ticks in, changes out, every time given."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
 from aggregator.analysis import health
@@ -34,7 +35,19 @@ class Fleet:
                   now: float = START) -> list[Change]:
         """Other rules from now on, each with a new revision."""
         self._revision += 1
+        self._rules, self._overrides = rules, overrides
         return self.engine.configure([Stored(rule, self._revision) for rule in rules], overrides or {}, now)
+
+    def restarted(self, alerts: Sequence[Alert]) -> "Fleet":
+        """What a new owner of the slot makes of the tables: the same hosts and rules, and the open and held alerts."""
+        after = Fleet(*self._rules, overrides=self._overrides)
+        for host in self.hosts:
+            row = after.row(host.name)
+            for name in ("newest_ts", "received_at", "interval"):
+                getattr(after.hosts, name)[row] = getattr(self.hosts, name)[host.row]
+            after.engine.set_labels(row, self.engine.labels.get(host.row, {}))
+        after.engine.restore([dataclasses.replace(alert, host=after.hosts.all[alert.host.row]) for alert in alerts])
+        return after
 
     def row(self, host: str = "a") -> int:
         return self.hosts.add(host).row

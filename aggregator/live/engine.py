@@ -169,7 +169,9 @@ class Engine:
         lag = frame.received_at - frame.times
         self._note_lag(rows, lag, frame.received_at)
         is_news = lag <= self._lag[rows] + np.maximum(LATE_SECONDS, 3 * frame.intervals)
-        chosen = np.flatnonzero(is_news & ~self._presence.is_draining(rows))
+        drains = self._presence.is_draining(rows)
+        np.maximum.at(self._clock, rows[is_news & drains], frame.times[is_news & drains])
+        chosen = np.flatnonzero(is_news & ~drains)
         chosen = chosen[np.argsort(frame.times[chosen], kind="stable")]
         for wave in waves(rows[chosen]):
             each = chosen[wave]
@@ -272,6 +274,8 @@ class Engine:
         """A status message of a host came at `now` (Unix s)."""
         self._grow()
         self._presence.note(row, status, now)
+        if status.state == "draining":
+            self._turns.conditions.interrupt(np.array(sorted(self._turns.conditions.by_host.get(row, ())), np.int64))
         return self.hello(row, status.boot_id, status.ts)
 
     def hello(self, row: int, boot_id: str, ts: float) -> list[Change]:

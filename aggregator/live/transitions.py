@@ -174,6 +174,8 @@ class Transitions:
         changes = self._flaps.setdefault(key, flapping.Changes())
         changes.note(ts)
         if not alert.flapping and changes.share(ts) >= flapping.BEGINS:
+            if alert.state == "unknown":
+                yield self._known(alert, ts)
             alert.flapping = True
             yield self._told(alert, "flapping", ts, f"began or ended in {changes.share(ts):.0%} of the last 20 minutes; "
                                                     "the alert stays open until it is calm")
