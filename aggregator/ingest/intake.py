@@ -92,16 +92,16 @@ class Receiver:
         batch, self.batch = self.batch, Batch()
         return batch
 
-    def on_message(self, topic: bytes, payload: bytes, _retained: bool) -> None:
+    def on_message(self, topic: bytes, payload: bytes, retained: bool) -> None:
         self.batch.messages += 1
         route = self._routes.get(topic) or self._route(topic)
         try:
             if route is None:
-                self._about_alerts(topic.decode(errors="replace"), payload)
+                self._about_alerts(topic.decode(errors="replace"), payload, retained)
             elif route[1] == "sample":
                 self._sample(route[0], payload)
             else:
-                self._other(route[0], route[1], payload)
+                self._other(route[0], route[1], payload, retained)
         except WireError as error:
             self._refuse(topic, route, payload, error)
         except Exception as error:
@@ -150,7 +150,7 @@ class Receiver:
                 self.batch.stripped += 1
         return self.shard.layouts.add(tuple(metrics)), metrics
 
-    def _other(self, host_name: str, kind: str, payload: bytes) -> None:
+    def _other(self, host_name: str, kind: str, payload: bytes, retained: bool) -> None:
         if not payload and kind != "hello":
             return  # a retained message was cleared
         if kind == "hello":
@@ -161,6 +161,7 @@ class Receiver:
         elif kind == "inventory":
             self.batch.inventories[host_name] = self._decoded(wire.Inventory, host_name, payload)
         elif kind == "event":
+            _check_live(retained)
             self.batch.events.append(self._decoded(wire.Event, host_name, payload))
         elif kind in SNAPSHOTS:
             snapshot: Snapshot = self._decoded(SNAPSHOTS[kind], host_name, payload)
@@ -174,7 +175,7 @@ class Receiver:
         self.batch.answers.add(stream)
         self.batch.hellos[host_name] = hello
 
-    def _about_alerts(self, topic: str, payload: bytes) -> None:
+    def _about_alerts(self, topic: str, payload: bytes, retained: bool) -> None:
         """Events and actions of programs that are no agents, and what comes back of what ingest told."""
         about = self._topics.read_alert(topic)
         if about is None:
@@ -185,6 +186,7 @@ class Receiver:
         if kind == "alert":
             self.batch.echoes[topic] = payload
             return
+        _check_live(retained)
         known = self.shard.hosts.get(host_name)
         if known is None or not known.id:
             raise WireError("host", f"no host {host_name!r} is known; hosts are known from their first message on")
@@ -230,6 +232,12 @@ class Receiver:
         if seq is None and len(batch.rejects) >= MAX_ANONYMOUS_REJECTS:
             return
         batch.rejects.append(Reject(host_name, topic.decode(errors="replace"), error.reason, error.detail, payload, epoch, seq))
+
+
+def _check_live(retained: bool) -> None:
+    """Raises WireError for an event or action that the broker has kept: it would be done again with every connection."""
+    if retained:
+        raise WireError("topic", "events and actions must not be retained; clear it with an empty retained message")
 
 
 def _check_text(payload: bytes) -> None:

@@ -41,6 +41,16 @@ def test_messages_arrive_whole_and_in_order(connect, topic_root, eventually):
     assert got == sent
 
 
+def test_what_the_broker_has_is_known(connect, topic_root, eventually):
+    """Messages of QoS 1 count as confirmed once the broker has said so, in the order they were handed over."""
+    writer = connect()
+    for number in range(300):
+        assert writer.publish(f"{topic_root}/x", b"1", qos=number % 3 > 0)
+    assert writer.handed == 200
+    assert writer.confirmed < 200
+    eventually(lambda: (writer.poll(0.02), writer.confirmed == 200)[1])
+
+
 def test_a_large_message_passes(connect, topic_root, eventually):
     """A payload larger than a slice is put together again."""
     got: list[bytes] = []
