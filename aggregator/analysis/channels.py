@@ -45,7 +45,7 @@ class Email(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
 
 
 class Channel(Struct, frozen=True, kw_only=True):
-    """What of a channel may be shown. `address`: its URL without anything secret."""
+    """What of a channel may be shown. `address`: its URL without anything secret; `template`: of a webhook's requests."""
 
     type: Type
     address: str
@@ -53,6 +53,7 @@ class Channel(Struct, frozen=True, kw_only=True):
     enabled: bool = True
     send_resolved: bool = True
     min_severity: Severity = "info"
+    template: str = ""
 
 
 class Target(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from aggregator.analysis.rules import Rule, instance_labels
 from shared import catalogue
 from shared.names import metric_name, split_metric
@@ -185,6 +187,13 @@ def default(value: Any, other: Any = "", if_empty: Any = False) -> Any:
     return other if value is None or isinstance(value, Undefined) or (if_empty and not value) else value
 
 
+def as_json(value: Any) -> str:
+    """`json`: as JSON, for what is sent to a webhook."""
+    from jinja2 import Undefined
+
+    return "null" if isinstance(value, Undefined) else msgspec.json.encode(value).decode()
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -192,4 +201,5 @@ def _is_number(value: Any) -> bool:
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "number": number, "percent": percent, "bytes": in_bytes, "duration": duration, "round": rounded, "measure": measure,
     "default": default, "upper": lambda value: str(value).upper(), "lower": lambda value: str(value).lower(),
+    "json": as_json,
 }

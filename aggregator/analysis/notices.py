@@ -8,12 +8,17 @@ import msgspec
 from msgspec import Struct
 
 from aggregator.analysis.matching import rank
+from aggregator.analysis.messages import TemplateError, compiled, names
 from shared import wire
 
 SHOWN_ALERTS = 20
 KEPT_ALERTS = 200
 TITLE_CHARS = 200
 VERSION = 1
+
+FIELDS = frozenset({"version", "notification", "kind", "route", "group", "title", "text", "channel", "alerts", "left_out",
+                    "made_at", "sent_at", "body"})
+"""What a webhook's template may name: the fields of `document`, and the text that people get."""
 
 Kind = Literal["alerts", "repeat", "escalation", "test", "channel"]
 
@@ -127,6 +132,28 @@ def document(told: Content, notification: int, public_url: str, now: float) -> d
             "title": title(told), "text": told.text, "channel": told.channel,
             "alerts": [_linked(one, public_url) for one in told.alerts], "left_out": told.left_out,
             "made_at": told.made_at, "sent_at": now}
+
+
+def request(template: str, told: Content, notification: int, public_url: str, now: float) -> tuple[bytes, str]:
+    """The body of a webhook's request and its media type: the document, or the template filled with it."""
+    fields = document(told, notification, public_url, now)
+    if not template:
+        return msgspec.json.encode(fields), "application/json"
+    text = compiled(template)[0].render(fields | {"body": body(told, public_url)}).encode()
+    try:
+        msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text, "text/plain; charset=utf-8"
+    return text, "application/json"
+
+
+def template_problem(template: str) -> str:
+    """What is wrong with a webhook's template; empty where nothing is."""
+    try:
+        unknown = names(template) - FIELDS
+    except TemplateError as error:
+        return str(error)
+    return f"there is no {', '.join(sorted(unknown))}; it may name {', '.join(sorted(FIELDS))}" if unknown else ""
 
 
 def _linked(one: Told, public_url: str) -> dict[str, Any]:

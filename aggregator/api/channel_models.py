@@ -25,7 +25,7 @@ _EMAIL = {"host": "smtp.example.com", "port": 587, "user": "drumbeat", "from": "
 _CHANNEL = {"type": "email", "email": _EMAIL | {"password": "…"}, "min_severity": "warning"}
 _SHOWN = {
     "name": "mail", "type": "email", "address": "mailtos://***@smtp.example.com:587", "email": _EMAIL, "enabled": True,
-    "send_resolved": True, "min_severity": "warning", "failing_since": None, "last_error": "",
+    "send_resolved": True, "min_severity": "warning", "template": "", "failing_since": None, "last_error": "",
     "delivered_at": "2026-11-21T08:00:05Z", "created_at": "2026-11-01T07:12:44Z", "changed_at": "2026-11-01T07:12:44Z",
     "changed_by": "ada-laptop"}
 _ROUTE: dict[str, Any] = {
@@ -72,6 +72,8 @@ class ChannelSettingsModel(Model):
     enabled: bool = True
     send_resolved: bool = Field(default=True, description="whether it is told that alerts are over")
     min_severity: Severity = Field(default="info", description="milder alerts are not told")
+    template: Annotated[str, StringConstraints(max_length=10_000)] = Field(
+        default="", description='of a webhook\'s requests, instead of drumbeat\'s own JSON: {"text": {{ title|json }}}')
 
 
 class NewChannelModel(ChannelSettingsModel):
@@ -88,6 +90,7 @@ class ChannelModel(Model):
     enabled: bool
     send_resolved: bool
     min_severity: str
+    template: str
     failing_since: datetime | None = Field(description="null while the last attempt was delivered")
     last_error: str
     delivered_at: datetime | None

@@ -9,8 +9,6 @@ import threading
 import time
 from typing import Any, Self
 
-import msgspec
-
 from aggregator.analysis import notices
 from aggregator.analysis.channels import (
     Channel,
@@ -92,8 +90,8 @@ def _send_webhook(attempt: Attempt) -> None:
     import httpx
 
     check_webhook(attempt.target.url)
-    body = msgspec.json.encode(notices.document(attempt.content, attempt.number, attempt.public_url, attempt.at))
-    headers = {"Content-Type": "application/json", "User-Agent": f"drumbeat/{__version__}",
+    body, media_type = notices.request(attempt.channel.template, attempt.content, attempt.number, attempt.public_url, attempt.at)
+    headers = {"Content-Type": media_type, "User-Agent": f"drumbeat/{__version__}",
                "X-Drumbeat-Delivery": str(attempt.number),
                "X-Drumbeat-Signature": signature(attempt.target.key, attempt.at, body)}
     try:

@@ -55,7 +55,9 @@ def test_a_change_keeps_what_is_secret_where_it_is_left_out(api):
     (MAIL | {"url": "mailto://a:b@c.example"}, {"url"}), (MAIL | {"secret": "0123456789abcdef"}, {"secret"}),
     (MAIL | {"email": MAIL["email"] | {"to": []}}, {"email.to"}),
     (MAIL | {"email": MAIL["email"] | {"user": ""}}, {"email.user"}),
-    (MAIL | {"email": MAIL["email"] | {"from": "nobody"}}, {"email.from"}), (HOOK | {"color": "red"}, {"color"})])
+    (MAIL | {"email": MAIL["email"] | {"from": "nobody"}}, {"email.from"}), (HOOK | {"color": "red"}, {"color"}),
+    (HOOK | {"template": "{{ colour }}"}, {"template"}), (HOOK | {"template": "{% for a in alerts %}{% endfor %}"}, {"template"}),
+    (MAIL | {"template": "{{ title }}"}, {"template"})])
 def test_a_channel_that_cannot_be_is_refused_by_field(api, body, fields):
     """Each fault names its field, and nothing is stored."""
     assert errors(api.ask(CHANNELS, "POST", json=body)) == fields

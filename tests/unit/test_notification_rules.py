@@ -147,6 +147,14 @@ def test_an_end_says_so():
     assert "since 1970-01-01 00:01:00 UTC until 1970-01-01 00:02:00 UTC" in notices.body(told, "")
 
 
+def test_a_template_may_name_what_the_document_has():
+    """The fields that are allowed are those that are sent, and the text."""
+    told = notices.content("alerts", "all", {}, [], 0)
+    assert {*notices.document(told, 1, "", 0), "body"} == notices.FIELDS
+    assert notices.template_problem("{{ title|json }} {{ body }}") == ""
+    assert "there is no colour; it may name alerts, body" in notices.template_problem("{{ colour }}")
+
+
 def test_attempts_grow_apart_and_end():
     """30 s, 2 min, 8 min, 30 min, give or take a fifth; the sixth is the last, and none comes after 4 hours."""
     waits = [delivering.next_attempt(attempts, 0, 1000, 0.5) for attempts in range(1, 7)]

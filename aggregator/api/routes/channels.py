@@ -148,6 +148,8 @@ def _channel(settings: models.ChannelSettingsModel, kept: tuple[Channel, Target]
         raise invalid("email", f"a channel of type {settings.type} has a url instead")
     if settings.secret is not None and settings.type != "webhook":
         raise invalid("secret", "only a webhook has one")
+    if settings.template and (settings.type != "webhook" or (wrong := notices.template_problem(settings.template))):
+        raise invalid("template", wrong if settings.type == "webhook" else "only a webhook has one")
     try:
         email = None if settings.email is None else settings.email.email()
         if email is not None:
@@ -158,7 +160,7 @@ def _channel(settings: models.ChannelSettingsModel, kept: tuple[Channel, Target]
     except ChannelError as error:
         raise invalid(error.field, str(error)) from None
     return Channel(type=settings.type, address=address, email=email, enabled=settings.enabled,
-                   send_resolved=settings.send_resolved, min_severity=settings.min_severity), target
+                   send_resolved=settings.send_resolved, min_severity=settings.min_severity, template=settings.template), target
 
 
 def _mail(settings: models.ChannelSettingsModel, email: rules.Email,
