@@ -4,11 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
+from alert_builders import START, Fleet
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.analysis import preview
 from aggregator.analysis.preview import Limits
+from aggregator.analysis.rules import Rule
 
 NAN = float("nan")
 
@@ -21,9 +23,9 @@ def limits(*, hold: float = 0.0, recover: float = 0.0, margin: float = 0.0, sign
     return Limits(column(sign), column(margin), column(hold), column(recover), np.tile(np.array(thresholds), (series, 1)))
 
 
-def run(values: list[float], own: Limits, high: list[float] | None = None) -> list[int]:
+def run(values: list[float], own: Limits, high: list[float] | None = None, step: float = 60.0) -> list[int]:
     low = np.array([values])
-    return preview.levels(low, low if high is None else np.array([high]), 60.0 * np.arange(len(values)), own)[:, 0].tolist()
+    return preview.levels(low, low if high is None else np.array([high]), step * np.arange(len(values)), own)[:, 0].tolist()
 
 
 @pytest.mark.parametrize(("values", "own", "expected"), [
@@ -68,6 +70,18 @@ def test_outcomes_add_up(values: list[float]) -> None:
     assert [(one.fired, one.total_seconds, one.longest_seconds, one.is_active) for one in found] == (
         [(len(runs), 60.0 * sum(runs), 60.0 * max(runs), bool(levels[-1, 0]))] if runs else [])
     assert preview.fired(levels) == len(runs)
+
+
+@given(st.lists(st.sampled_from([10.0, 76.0, 78.0, 85.0, 97.0]), min_size=1, max_size=45), st.sampled_from([0.0, 5.0, 15.0]),
+       st.sampled_from([0.0, 10.0]), st.sampled_from([None, 76.0]))
+def test_the_preview_says_what_the_engine_does(values: list[float], hold: float, recover: float, back: float | None) -> None:
+    """Over samples 5 s apart the preview has alerts from and to the very samples at which the engine fires and resolves them."""
+    rule = Rule(name="busy", metric="cpu.percent", warning=80, critical=95, for_=hold, recover_for=recover, recover_value=back)
+    changes = Fleet(rule).cpu(values)
+    own = limits(hold=hold, recover=recover, margin=0 if back is None else 80 - back)
+    turns = np.diff(np.array([0, *(level > 0 for level in run(values, own, step=5.0))]))
+    assert [START + 5 * at for at in np.flatnonzero(turns == 1)] == [one.at for one in changes if one.kind == "firing"]
+    assert [START + 5 * at for at in np.flatnonzero(turns == -1)] == [one.at for one in changes if one.kind == "resolved"]
 
 
 def test_many_steps_are_as_few() -> None:
