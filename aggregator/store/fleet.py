@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Engine, text
 
 from aggregator.analysis import liveness
+from aggregator.store import audit_log
 from aggregator.store.reading import fetch_row, fetch_tuples
 from shared.wire import SEVERITIES
 
@@ -135,7 +136,7 @@ def fetch_id(engine: Engine, name: str) -> int | None:
     return None if row is None else int(row["id"])
 
 
-def delete(engine: Engine, name: str) -> bool:
+def delete(engine: Engine, name: str, actor: str) -> bool:
     """Delete a host and every row of it; False where there is none. A host that still sends comes back as a new one.
 
     Ingest has the host in memory: it loses its leases in the same transaction, takes them again and loads anew. What it
@@ -147,6 +148,7 @@ def delete(engine: Engine, name: str) -> bool:
         if host is None:
             connection.rollback()
             return False
+        audit_log.write(connection, actor, "delete", "host", name)
     for table in ("sample", "rollup_1m", "rollup_1h", "rollup_1d", "rollup_due"):
         with engine.begin() as connection:
             connection.execute(text(f"DELETE FROM {table} WHERE host_id = :host"), {"host": host})  # noqa: S608 (constants)

@@ -9,10 +9,14 @@ from datetime import datetime
 import sqlalchemy
 from sqlalchemy import Engine, text
 
+from aggregator.store import audit_log
+
 SCOPES: tuple[str, ...] = ("read", "operate", "admin")
 """Each scope includes those before it."""
 
 PREFIX = "dbt_"
+COMMAND_LINE = "command line"
+"""The actor in the audit log where no token is at work: whoever may read the database's password."""
 
 _COLUMNS = "id, name, scopes, created_at, expires_at, last_used_at, revoked_at"
 
@@ -51,7 +55,8 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def create(engine: Engine, name: str, scopes: Sequence[str], expires_at: datetime | None = None) -> str:
+def create(engine: Engine, name: str, scopes: Sequence[str], expires_at: datetime | None = None, *,
+           actor: str = COMMAND_LINE) -> str:
     """Make a token and return it, the only time it is seen. Raises TokenNameTakenError, UnknownScopeError."""
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
@@ -63,6 +68,7 @@ def create(engine: Engine, name: str, scopes: Sequence[str], expires_at: datetim
                 text("""INSERT INTO token (name, digest, scopes, expires_at)
                         VALUES (:name, :digest, :scopes, :expires_at)"""),
                 {"name": name, "digest": digest(plain), "scopes": list(scopes), "expires_at": expires_at})
+            audit_log.write(connection, actor, "create", "token", name, {"scopes": list(scopes), "expires_at": expires_at})
     except sqlalchemy.exc.IntegrityError:
         raise TokenNameTakenError(f"a token named {name!r} exists; choose another name") from None
     return plain
@@ -95,11 +101,13 @@ def fetch_by_digest(engine: Engine, token_digest: bytes) -> Token | None:
     return None if row is None else _token(row)
 
 
-def revoke(engine: Engine, name: str) -> bool:
+def revoke(engine: Engine, name: str, *, actor: str = COMMAND_LINE) -> bool:
     """Revoke the token `name` for good; False where no valid token has that name."""
     with engine.begin() as connection:
         changed = connection.execute(
             text("UPDATE token SET revoked_at = now() WHERE name = :name AND revoked_at IS NULL"), {"name": name})
+        if changed.rowcount:
+            audit_log.write(connection, actor, "revoke", "token", name)
         return bool(changed.rowcount)
 
 

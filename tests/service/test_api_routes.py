@@ -81,6 +81,7 @@ def test_one_host_and_its_deletion(api: Api) -> None:
     for table in ("host", "host_now", "sample", "rollup_1m"):
         assert api.connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
     assert api.connection.execute("SELECT epoch, expires_at < now() FROM slot").fetchone() == (8, True)
+    assert api.connection.execute("SELECT actor, action, object FROM audit_log").fetchall() == [("tests", "delete", "web-1")]
 
 
 def test_latest_shows_every_metric_of_the_newest_sample(api: Api) -> None:

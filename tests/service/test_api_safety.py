@@ -54,6 +54,8 @@ def test_tokens_are_made_listed_and_revoked(api: Api) -> None:
     assert wall["last_used_at"] is not None
     assert api.ask("/api/v1/tokens/wall", "DELETE").status_code == 204
     assert api.ask("/api/v1/tokens/wall", "DELETE").status_code == 404
+    noted = api.connection.execute("SELECT actor, action, kind, object FROM audit_log ORDER BY id").fetchall()
+    assert noted == [("tests", action, "token", "wall") for action in ("create", "revoke")]
     stored = api.connection.execute("SELECT digest FROM token WHERE name = 'wall'").fetchone()
     assert stored == (tokens.digest(plain),)
 

@@ -87,7 +87,7 @@ def list_tokens(backend: Ready, _: Admin, wanted: Wanted) -> Response:
 
 
 @router.post("/tokens", response_model=own_models.MadeTokenModel, status_code=201)
-def create_token(backend: Ready, _: Admin, new: own_models.NewTokenModel) -> Response:
+def create_token(backend: Ready, token: Admin, new: own_models.NewTokenModel) -> Response:
     """Make a token. It is shown in this answer and never again."""
     expires_at = new.expires_at
     if expires_at is not None and expires_at.tzinfo is None:
@@ -95,7 +95,7 @@ def create_token(backend: Ready, _: Admin, new: own_models.NewTokenModel) -> Res
     if expires_at is not None and expires_at.astimezone(UTC) <= backend.now():
         raise invalid("expires_at", "this lies in the past")
     try:
-        plain = tokens.create(backend.engine, new.name, new.scopes, expires_at)
+        plain = tokens.create(backend.engine, new.name, new.scopes, expires_at, actor=token.name)
     except tokens.UnknownScopeError as error:
         raise invalid("scopes", str(error)) from None
     except tokens.TokenNameTakenError as error:
@@ -104,8 +104,8 @@ def create_token(backend: Ready, _: Admin, new: own_models.NewTokenModel) -> Res
 
 
 @router.delete("/tokens/{name}", status_code=204)
-def revoke_token(backend: Ready, _: Admin, name: Name) -> Response:
+def revoke_token(backend: Ready, token: Admin, name: Name) -> Response:
     """Revoke a token for good; it stops working within 10 seconds everywhere."""
-    if not tokens.revoke(backend.engine, name):
+    if not tokens.revoke(backend.engine, name, actor=token.name):
         raise not_found("valid token", name)
     return Response(status_code=204)

@@ -68,9 +68,9 @@ def read_host(backend: Ready, _: Reader, host: HostName) -> Response:
 
 
 @router.delete("/hosts/{host}", status_code=204)
-def delete_host(backend: Ready, _: Admin, host: HostName) -> Response:
+def delete_host(backend: Ready, token: Admin, host: HostName) -> Response:
     """Delete a host and all of its history. If its agent still sends, it comes back as a new one."""
-    if not is_host(host) or not fleet.delete(backend.engine, host):
+    if not is_host(host) or not fleet.delete(backend.engine, host, token.name):
         raise not_found("host", host)
     return Response(status_code=204)
 
