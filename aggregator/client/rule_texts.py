@@ -4,13 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aggregator.analysis.rule_files import Plan
+from aggregator.analysis.rules import Rule, definition
 from aggregator.client import screen
 from shared.wire import SEVERITIES
+
+USUAL = definition(Rule(name="rule"))
+"""Fields of a rule that its server, of another version, does not tell."""
 
 
 def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     """One rule as a row of text. Pure."""
-    rule = row["rule"]
+    rule = USUAL | row["rule"]
     state = "off" if not rule["enabled"] else f"changed by {row['changed_by']}" if row["pack"] and row["changed_by"] else "on"
     return tuple(screen.plain(text) for text in (
         row["name"], rule["kind"], watched(rule), thresholds(rule), screen.duration(rule["for"]) if rule["for"] else "-",

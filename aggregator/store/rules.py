@@ -68,13 +68,15 @@ def fetch_overrides(connection: database.Connection) -> list[tuple[str, str, Ove
     """What single hosts have otherwise: (host, rule, override)."""
     rows = connection.execute(
         "SELECT h.name, o.rule, o.override FROM rule_override o JOIN host h ON h.id = o.host_id ORDER BY h.name, o.rule")
-    found: list[tuple[str, str, Override]] = []
-    for host, rule, override in rows:
-        try:
-            found.append((host, rule, msgspec.convert(override, Override)))
-        except msgspec.ValidationError as error:
-            logs.event(log, "an override cannot be used and is left out", logging.WARNING, host=host, rule=rule, error=error)
-    return found
+    return [(host, rule, override) for host, rule, stored in rows if (override := _override(stored, host, rule)) is not None]
+
+
+def _override(stored: Mapping[str, Any], host: str, rule: str) -> Override | None:
+    try:
+        return msgspec.convert(stored, Override)
+    except msgspec.ValidationError as error:
+        logs.event(log, "an override cannot be used and is left out", logging.WARNING, host=host, rule=rule, error=error)
+        return None
 
 
 def _readable(stored: Mapping[str, Any], name: str) -> Rule | None:
@@ -87,12 +89,20 @@ def _readable(stored: Mapping[str, Any], name: str) -> Rule | None:
 
 def fetch_all(engine: Engine) -> list[dict[str, Any]]:
     """Every rule that is not deleted, by name: its columns, with its definition as `rule`."""
-    return fetch_rows(engine, f"SELECT {_COLUMNS} FROM rule WHERE deleted_at IS NULL ORDER BY name")  # noqa: S608 (constant)
+    rows = fetch_rows(engine, f"SELECT {_COLUMNS} FROM rule WHERE deleted_at IS NULL ORDER BY name")  # noqa: S608 (constant)
+    return [_completed(row) for row in rows]
 
 
 def fetch_one(engine: Engine, name: str) -> dict[str, Any] | None:
     """One rule as `fetch_all` has it; None where there is none."""
-    return fetch_row(engine, f"SELECT {_COLUMNS} FROM rule WHERE name = :name AND deleted_at IS NULL", {"name": name})  # noqa: S608 (constant)
+    row = fetch_row(engine, f"SELECT {_COLUMNS} FROM rule WHERE name = :name AND deleted_at IS NULL", {"name": name})  # noqa: S608 (constant)
+    return None if row is None else _completed(row)
+
+
+def _completed(row: dict[str, Any]) -> dict[str, Any]:
+    """A rule with the fields that are newer than it."""
+    rule = _readable(row["rule"], row["name"])
+    return row if rule is None else row | {"rule": definition(rule)}
 
 
 def fetch_revisions(engine: Engine, name: str) -> list[dict[str, Any]]:
@@ -120,7 +130,7 @@ def replace(engine: Engine, rule: Rule, actor: str) -> bool:
         before = _locked(connection, rule.name)
         if before is None:
             return False
-        if before.definition == definition(rule):
+        if _readable(before.definition, rule.name) == rule:
             return True
         connection.execute(text("""UPDATE rule SET definition = CAST(:definition AS jsonb), revision = revision + 1,
                                      changed_at = now(), changed_by = :actor WHERE name = :name"""), _parameters(rule, actor))
@@ -149,8 +159,9 @@ def fetch_host_overrides(engine: Engine, host_id: int) -> list[dict[str, Any]]:
 
 def fetch_rule_overrides(engine: Engine, rule: str) -> dict[int, Override]:
     """What hosts have otherwise of one rule, by host id."""
-    rows = fetch_rows(engine, "SELECT host_id, override FROM rule_override WHERE rule = :rule", {"rule": rule})
-    return {row["host_id"]: msgspec.convert(row["override"], Override) for row in rows}
+    rows = fetch_rows(engine, """SELECT h.id, h.name, o.override FROM rule_override o JOIN host h ON h.id = o.host_id
+                                 WHERE o.rule = :rule""", {"rule": rule})
+    return {row["id"]: override for row in rows if (override := _override(row["override"], row["name"], rule)) is not None}
 
 
 def write_override(engine: Engine, host_id: int, host: str, rule: str, override: Override, actor: str) -> bool:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import alert_rows
 import builders
 import pytest
 from api_client import Api
@@ -183,6 +184,32 @@ def test_unreadable_rows_are_left_out(api: Api, packs: None) -> None:
     api.connection.execute("INSERT INTO rule_override (host_id, rule, override) VALUES (%s, 'low_disk', '{\"x\": 1}')", [host])
     assert len(rules.fetch_stored(api.connection)) == number
     assert rules.fetch_overrides(api.connection) == []
+    api.connection.execute("UPDATE rule_override SET rule = 'busy'")
+    assert preview(api, RULE)["hosts"] == 1
+    assert api.get("/alert-rules/odd")["rule"] == {"kind": "magic"}
+
+
+def test_rules_of_an_older_version_are_completed(api: Api) -> None:
+    """A stored rule without a field that came later is shown with its default, and the same again is no change."""
+    make(api)
+    api.connection.execute("UPDATE rule SET definition = definition - 'sensor_limits' - 'keep'")
+    assert api.get("/alert-rules/busy")["rule"]["sensor_limits"] is False
+    assert api.get("/alert-rules")["rules"][0]["rule"]["keep"] == 0
+    assert api.ask("/api/v1/alert-rules/busy", "PUT", json=RULE).json()["revision"] == 1
+
+
+def test_alerts_of_a_rule_are_resolved(api: Api) -> None:
+    """All active alerts of the rule end at once, with the note; those of others go on."""
+    host = builders.store_host(api.connection)
+    make(api)
+    for rule, instance in (("busy", ""), ("busy", "core=1"), ("idle", "")):
+        alert_rows.store_firing(api.connection, host, rule=rule, instance=instance)
+    answer = api.ask("/api/v1/alert-rules/busy/resolutions", "POST", json={"note": "moved"})
+    assert answer.json() == {"resolved": 2}
+    rows = api.connection.execute("SELECT rule, state FROM alert ORDER BY rule, instance").fetchall()
+    assert rows == [("busy", "resolved"), ("busy", "resolved"), ("idle", "firing")]
+    told = api.connection.execute("SELECT count(*) FROM alert_event WHERE kind = 'resolved' AND note = 'moved'").fetchone()
+    assert told == (2,)
 
 
 def test_what_needs_which_scope(api: Api) -> None:
