@@ -5,5 +5,6 @@
 * `store`     every SQL statement of the aggregator
 * `ingest`    `drumbeat ingest`: broker → frame → Postgres → watermarks
 * `api`       `drumbeat api`: REST over the store
+* `notify`    `drumbeat notifier`: events of alerts → e-mail, chat, webhooks
 * `client`    the commands people run: hosts, status, top, token, audit, migrate
 """

@@ -8,5 +8,6 @@
 * `rules`       alert rules as data; `rule_problems` what is wrong with one, `rule_pack` the default ones, `rule_files` as files
 * `messages`    what an alert says: templates, safely filled
 * `latches`     conditions that must last, and `flapping`; `preview` runs them over history
+* `routing`     which alerts are told where; `grouping` when; `notices` in which words; `channels` what a channel may be
 * `audit`       which seqs of a stream are held, explained, awaited, lost or doubled
 """

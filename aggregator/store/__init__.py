@@ -12,6 +12,7 @@ What ingest writes, and reads back after a takeover:
 * `partitions`  made ahead, dropped by retention
 * `rules`       alert rules, their revisions and overrides; the API changes them
 * `alert_actions`  what people do to alerts, by REST or MQTT
+* `notifications`  what is to be told and was; the notifier's, and read by the API
 
 What the API and the commands ask:
 
@@ -25,6 +26,7 @@ What the API and the commands ask:
 * `alert_list`, `alert_summary`  alerts by filter, one with its story, and in figures
 * `events`      events from outside, into the inbox
 * `audit_log`   who did what
+* `channels`    channels and routes of notifications
 * `policies`    retention and health profiles
 * `tokens`      API tokens, as digests
 * `audit`       what is stored, for the judgement of `drumbeat audit`
