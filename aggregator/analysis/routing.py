@@ -24,7 +24,8 @@ class Route(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, renam
 
     match: Match = Match()
     channels: Names
-    group_by: Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=8)] = msgspec.field(default_factory=lambda: ["type"])
+    group_by: Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=8)] = msgspec.field(
+        default_factory=lambda: ["type"])
     wait: Annotated[float, Meta(ge=0, le=3600)] = 30.0
     interval: Annotated[float, Meta(ge=1, le=86_400)] = 300.0
     repeat: Annotated[float, Meta(ge=60, le=2_592_000)] = 14_400.0
