@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -16,6 +16,7 @@ def line(start=50.0, slope=0.5, noise=0.0, hours=HOURS, series=1, seed=1):
     return start + slope * hours + noise * np.random.default_rng(seed).standard_normal((series, len(hours)))
 
 
+@settings(deadline=None)
 @given(arrays.arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(6, 40)), elements=st.floats(-1e6, 1e6)))
 def test_the_line_is_numpys(values):
     """Slope, level and the slope's standard error are those of numpy.polyfit, series by series."""

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.analysis import quiet
@@ -70,12 +70,13 @@ CHANGES = [datetime(2026, 3, 29, 1, tzinfo=UTC), datetime(2026, 10, 25, 1, tzinf
 CRONS = ["30 2 * * *", "15 1,2 * * *", "*/20 * * * *", "0 * * * SUN", "0 0 1 * *"]
 
 
+@settings(deadline=None)
 @given(name=st.sampled_from(ZONES), cron=st.sampled_from(CRONS), change=st.sampled_from(CHANGES),
        offset=st.floats(-10_000, 10_000), duration=st.sampled_from([60.0, 1800.0, 7200.0, 604_800.0]))
 def test_open_means_that_it_fired_less_than_its_duration_ago(name, cron, change, offset, duration):
     """Around clock changes, asked at any instant and in any order, a window is open exactly within `duration` of a fire."""
     now, zone = change.timestamp() + offset, ZoneInfo(name)
-    fired = list(itertools.takewhile(lambda at: at <= now + 86_400, quiet.fires(cron, zone, now - 40 * 86_400)))
+    fired = list(itertools.takewhile(lambda at: at <= now + 86_400, quiet.fires(cron, zone, now - 9 * 86_400)))
     table = Timetable(window(cron=cron, duration=duration, timezone=name))
     for at in (now, now + 3600, now - 7200, now + 60):
         assert table.is_open(at) == any(start <= at < start + duration for start in fired)
