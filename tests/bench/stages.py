@@ -87,6 +87,10 @@ class Feed:
                                          for i, name in enumerate(names)})
         self.hosts = [(f"sim-{i}", Topics().up(f"sim-{i}", "sample").encode(), secrets.token_hex(8)) for i in range(hosts)]
 
+    def metrics(self, _host, _seq):
+        """The metrics of a host's sample as JSON."""
+        return self.body
+
     def round(self, seq, size):
         """One sample of every host, in frames of `size`; the CPU seconds that ingest's thread took."""
         spent = 0.0
@@ -94,7 +98,8 @@ class Feed:
             part = self.hosts[start:start + size]
             self.now += 5.0 * len(part) / len(self.hosts)
             messages = [(topic, b'{"v":1,"host":"%b","epoch":"%b","seq":%d,"oldest":1,"ts":%.3f,"interval":5.0,"metrics":%b}' % (
-                name.encode(), epoch.encode(), seq, self.now, self.body)) for name, topic, epoch in part]
+                name.encode(), epoch.encode(), seq, self.now, self.metrics(start + i, seq)))
+                for i, (name, topic, epoch) in enumerate(part)]
             begin = time.thread_time()
             self.receiver.now = self.now
             for topic, payload in messages:

@@ -1,0 +1,98 @@
+"""What alerts cost: CPU of ingest with 40 rules beside the same without, and how soon a subscriber's socket has an alert.
+
+Arguments: hosts=10000 frame=800 (samples in one) rounds=3 (samples of each host, five times with rules and five without) seconds=20
+(0: no latency) rate=2000 (samples/s of the fleet beside) broker=mosquitto|nats.
+
+The first part feeds a slot without a broker (see stages): the default packs and copies of their rules, about 100 numbers a sample
+with mounts, devices, interfaces, sensors and collectors; 1 % of the hosts fire all the time, 1 % begin and end to wait at every
+sample. The second part publishes a sample that passes a threshold, and takes the time until a subscriber has the alert.
+"""
+
+import json
+import secrets
+import socket
+import statistics
+import threading
+import time
+import urllib.parse
+
+import msgspec
+import paho.mqtt.client as mqtt
+from rig import Rig, cpu_seconds, figure, wait_for
+from stages import Feed, Stopwatch
+
+from aggregator.analysis import rule_pack
+from aggregator.analysis.rules import Rule, Stored
+from aggregator.ingest.alerting import Alerting
+from shared import catalogue, database
+from shared.topics import Topics
+
+RULES = 40
+INSTANCES = {
+    "disk.percent{mount=/m%d}": 4, "disk.inodes_percent{mount=/m%d}": 4, "disk.busy_percent{device=sd%d}": 3,
+    "network.errors_per_second{interface=eth%d}": 3, "temperature.celsius{sensor=core %d}": 4, "agent.collector_up{collector=c%d}": 10}
+
+
+def rules():
+    """The default packs, and copies of what samples feed, until there are 40."""
+    given = [rule for pack in rule_pack.PACKS.values() for rule in pack]
+    fed = [rule for rule in given if rule.kind == "threshold" and not rule.metric.startswith("http.")]
+    copies = [msgspec.structs.replace(rule, name=f"copy_{i}_{rule.name}") for i in range(2) for rule in fed]
+    return [Stored(rule, 1) for rule in [*given, *copies][:RULES]]
+
+
+class Fleet(Feed):
+    """Healthy hosts, 1 % with one full disk, 1 % whose CPU is busy at every other sample."""
+
+    def __init__(self, connection, hosts):
+        super().__init__(connection, hosts)
+        names = [*catalogue.CORE_NAMES, *(name % i for name, count in INSTANCES.items() for i in range(count))]
+        calm = {name: _healthy(name) for name in names}
+        self.bodies = [msgspec.json.encode(calm | more) for more in ({}, {"disk.percent{mount=/m1}": 99.0}, {"cpu.percent": 85.0})]
+        self.count = len(names)
+
+    def metrics(self, host, seq):
+        return self.bodies[1 if host % 100 == 0 else 2 if host % 100 == 1 and seq % 2 else 0]
+
+
+def _healthy(name):
+    if any(word in name for word in ("error", "drop", "pressure", "offset")):
+        return 0.0
+    return 1.0 if "collector_up" in name else 30.5
+
+
+def cost(hosts, size, rounds):
+    """µs a sample: ingest without rules, with 40, and of those what judging takes."""
+    with Rig("mosquitto") as rig:
+        database.migrate(rig.database_url)
+        with database.open_connection(rig.database_url, "bench") as connection:
+            fleet, watch, seq = Fleet(connection, hosts), Stopwatch(), 0
+            watch.wrap(Alerting, "judge", "judge")
+            found, judged = {"without": [], "with": []}, {"without": [], "with": []}
+            for name in ("without", "with") * 6:
+                shard = fleet.slot._shard
+                shard.changes += shard.engine.configure(rules() if name == "with" else [], {}, fleet.now)
+                for _ in range(2 if seq else 3):
+                    seq += 1
+                    fleet.round(seq, size)
+                watch.spent.clear()
+                spent = 0.0
+                for _ in range(rounds):
+                    seq += 1
+                    spent += fleet.round(seq, size)
+                found[name].append(spent / rounds / hosts * 1e6)
+                judged[name].append(watch.spent["judge"] / rounds / hosts * 1e6)
+            active = sum(alert.is_active for alert in shard.engine.alerts.values())
+    plain, full = (statistics.median(found[name][1:]) for name in ("without", "with"))
+    own = statistics.median(judged["with"][1:]) - statistics.median(judged["without"][1:])
+    print(f"{hosts} hosts, {fleet.count} numbers a sample, {RULES} rules, {active} alerts active")
+    print(f"  ingest {plain:6.1f} µs a sample without rules, {full:6.1f} with {RULES}: {(full / plain - 1) * 100:+.1f} %")
+    print(f"  the engine takes {own:.2f} µs a sample, {own / plain * 100:.1f} % of ingest without rules")
+    return {"ingest_us_without": round(plain, 1), "ingest_us_with": round(full, 1), "engine_us": round(own, 2),
+            "engine_percent": round(own / plain * 100, 1)}
+
+
+def main(arguments):
+    """Run it; the figures."""
+    hosts, rounds = int(arguments.get("hosts", 10_000)), int(arguments.get("rounds", 3))
+    return cost(hosts, int(arguments.get("frame", 800)), rounds)
