@@ -118,7 +118,8 @@ class Engine:
     def _rebind(self, row: int) -> list[Change]:
         self._blocks.unbind(row)
         self._recompose = True
-        own = [(key, at) for key, at in self._turns.conditions.of.items() if key[0] == row]
+        conditions = self._turns.conditions
+        own = [(key, at) for at in conditions.by_host.get(row, ()) if (key := conditions.keys[at]) is not None]
         return self._reconsider(own, float(self._clock[row]))
 
     def _reconsider(self, conditions: Sequence[tuple[Key, int]], now: float) -> list[Change]:
