@@ -10,15 +10,19 @@ import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
+from shared import cron
 from shared.schedules import Schedule
 
 FAR = timedelta(days=366 * 30)
 """What does not fire within thirty years does not fire."""
+FIRST_YEAR, LAST_YEAR = 1970, 2199
 _SHORTHANDS = {"@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0",
                "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *"}
 
+_CRON_FIELDS = {"minute": "0 to 59", "hour": "0 to 23", "day-of-month": "1 to 31 or L", "month": "1 to 12 or JAN to DEC",
+                "day-of-week": "0 to 7 or SUN to SAT"}
 _TIMES = ("BYHOUR", "BYMINUTE", "BYSECOND", "FREQ=HOURLY", "FREQ=MINUTELY", "FREQ=SECONDLY")
 
 
@@ -63,24 +67,16 @@ def moment(field: str, text: str) -> datetime | None:
         raise ScheduleError(field, f"{text[:40]!r} is no time; write it like 2026-12-01T04:00:00+01:00") from None
     if at.tzinfo is None:
         raise ScheduleError(field, f"{text[:40]!r} has no offset; add Z or one like +01:00")
+    if not FIRST_YEAR <= at.year <= LAST_YEAR:
+        raise ScheduleError(field, f"{text[:40]!r} is outside the years {FIRST_YEAR} to {LAST_YEAR}")
     return at.astimezone(UTC)
 
 
-@functools.lru_cache(maxsize=512)
 def zone(name: str) -> ZoneInfo:
-    """The time zone of an IANA name. Raises ScheduleError with the nearest names."""
-    if name not in _zones():
-        import difflib
-
-        near = difflib.get_close_matches(name, sorted(_zones()), 3, 0.6)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ", which is like Europe/Berlin or UTC"
-        raise ScheduleError("timezone", f"{name[:64]!r} is no IANA time zone{hint}")
+    """The time zone of an IANA name. Raises ScheduleError with the nearest name."""
+    if wrong := cron.wrong_zone(name[:64]):
+        raise ScheduleError("timezone", wrong)
     return ZoneInfo(name)
-
-
-@functools.lru_cache(maxsize=1)
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
 
 
 def _following(schedule: Schedule, after: datetime) -> Iterator[datetime]:
@@ -88,6 +84,8 @@ def _following(schedule: Schedule, after: datetime) -> Iterator[datetime]:
     start = moment("start", schedule.start)
     if start is not None and after < start:
         after = start - timedelta(microseconds=1)
+    if schedule.kind == "manual":
+        return
     if schedule.kind == "once":
         at = moment("at", schedule.at)
         if at is None:
@@ -112,22 +110,16 @@ def _next_interval(schedule: Schedule, after: datetime, start: datetime) -> date
 
 
 def _cron(schedule: Schedule, after: datetime) -> Iterator[datetime]:
-    from cronsim import CronSim, CronSimError
+    text = _SHORTHANDS.get(schedule.cron.strip(), schedule.cron)
+    if wrong := _wrong_cron(text):
+        raise ScheduleError("cron", f"{wrong}; or one of {', '.join(_SHORTHANDS)}")
+    for at in cron.fires(text, zone(schedule.timezone), after.timestamp()):
+        yield datetime.fromtimestamp(at, UTC)
 
-    text = " ".join(_SHORTHANDS.get(schedule.cron.strip(), schedule.cron).split())
-    if len(text.split(" ")) != 5:
-        raise ScheduleError("cron", f"{schedule.cron[:60]!r} has {len(text.split())} fields; five are needed (minute hour day "
-                                    f"month weekday), or one of {', '.join(_SHORTHANDS)}")
-    local = after.astimezone(zone(schedule.timezone))
-    try:
-        for found in CronSim(text, local):
-            at = found.astimezone(UTC)
-            if at - after > FAR:
-                return
-            if at > after:
-                yield at
-    except CronSimError as error:
-        raise ScheduleError("cron", f"{schedule.cron[:60]!r}: {error}") from None
+
+@functools.lru_cache(maxsize=4096)
+def _wrong_cron(text: str) -> str:
+    return cron.wrong(text, datetime(2026, 1, 1, tzinfo=UTC).timestamp())
 
 
 def _recurring(schedule: Schedule, after: datetime, start: datetime | None) -> Iterator[datetime]:

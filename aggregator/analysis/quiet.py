@@ -4,22 +4,21 @@
 """
 
 import dataclasses
-import difflib
 import graphlib
 import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, NamedTuple
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
+from cronsim import CronSim
 from msgspec import Meta, Struct
 
 from aggregator.analysis.matching import Match, fits_any, fits_labels
+from shared import cron
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 60.0, 604_800.0
-CRON_FIELDS = "minute hour day-of-month month day-of-week, such as 30 2 * * SUN"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,26 +50,12 @@ class Opening(NamedTuple):
     ends_at: float
 
 
-def fires(cron: str, zone: ZoneInfo, after: float) -> Iterator[float]:
-    """Times (Unix s) that a cron expression of five fields names later than `after`, in order, as far as 50 years on.
-
-    A fixed local time that the clocks skip is the moment after the skip; one that comes twice is its first. Hours with
-    `*` go on in real time. These are Debian cron's rules.
-    """
-    told = after
-    for at in CronSim(cron, datetime.fromtimestamp(after, zone)):
-        moment = at.astimezone(UTC).timestamp()
-        if moment > told:  # asked within the hour that comes twice, cronsim names times of its first pass
-            told = moment
-            yield moment
-
-
 def openings(window: Window, now: float) -> Iterator[Opening]:
     """Openings of a window in order: the one at `now` (Unix s) if it is open, then those to come."""
     before, _ = around(window, now)
     if now < before + window.duration:
         yield Opening(before, before + window.duration)
-    for start in fires(window.cron, ZoneInfo(window.timezone), now):
+    for start in cron.fires(window.cron, ZoneInfo(window.timezone), now):
         yield Opening(start, start + window.duration)
 
 
@@ -80,8 +65,8 @@ def around(window: Window, now: float) -> tuple[float, float]:
     back = CronSim(window.cron, datetime.fromtimestamp(math.floor(now) + 1, zone), reverse=True)
     earlier = next((at.astimezone(UTC).timestamp() for at in back), math.inf)
     # Going back, cronsim does not see the first pass of an hour that comes twice: walk forward from what it found.
-    passed = itertools.takewhile(lambda at: at <= now, fires(window.cron, zone, min(earlier, now) - 1))
-    return max(passed, default=-math.inf), next(fires(window.cron, zone, now), math.inf)
+    passed = itertools.takewhile(lambda at: at <= now, cron.fires(window.cron, zone, min(earlier, now) - 1))
+    return max(passed, default=-math.inf), next(cron.fires(window.cron, zone, now), math.inf)
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -143,47 +128,9 @@ class InForce:
 
 def problems(window: Window, now: float) -> dict[str, str]:
     """Field → what is wrong with it and how to mend it; empty where a window can be used."""
-    wrong = {} if is_zone(window.timezone) else {"timezone": _wrong_zone(window.timezone)}
-    said = wrong_cron(window.cron, now)
+    wrong = {"timezone": said} if (said := cron.wrong_zone(window.timezone)) else {}
+    said = cron.wrong(window.cron, now)
     return wrong | ({"cron": said} if said else {})
-
-
-def is_zone(name: str) -> bool:
-    """Whether there is a time zone of this name."""
-    try:
-        ZoneInfo(name)
-    except (ValueError, KeyError, OSError):
-        return False
-    return True
-
-
-def _wrong_zone(name: str) -> str:
-    by_lower = {zone.lower(): zone for zone in available_timezones()}
-    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
-    hint = f"did you mean {by_lower[near[0]]}?" if near else "names are like Europe/Berlin or UTC"
-    return f"there is no time zone {name!r}; {hint}"
-
-
-def wrong_cron(cron: str, now: float) -> str:
-    """What is wrong with a cron expression; empty where it is well."""
-    fields = cron.split()
-    if len(fields) != 5:
-        return f"{len(fields)} fields, not five: {CRON_FIELDS}"
-    try:
-        if next(fires(cron, ZoneInfo("UTC"), now), None) is not None:
-            return ""
-    except CronSimError as error:
-        if not _is_cron(" ".join([*fields[:3], "*", fields[4]])):
-            return f"{str(error).lower()}; the fields are {CRON_FIELDS}"
-    return f"{cron!r} never comes: no such month has that day"
-
-
-def _is_cron(cron: str) -> bool:
-    try:
-        CronSim(cron, datetime(2026, 1, 1, tzinfo=UTC))
-    except CronSimError:
-        return False
-    return True
 
 
 def upstream(host: str, dependencies: Mapping[str, Collection[str]]) -> set[str]:

@@ -14,6 +14,7 @@ from aggregator.analysis.quiet import Quiet, Silence, Timetable, Window
 from aggregator.live.alerts import Alert
 from aggregator.live.hosts import Host
 from aggregator.live.quiet import remute
+from shared import cron as cron_times
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC).timestamp()
 ZONES = ("Europe/Berlin", "America/New_York", "America/Santiago", "Australia/Lord_Howe", "Africa/Casablanca", "Asia/Tokyo",
@@ -50,14 +51,14 @@ def test_a_daily_window_opens_once_for_every_local_day(name, hour, minute):
     days = [date(2011, 1, 2) + timedelta(days=n) for n in range(12 * 365)]
     expected = sorted({local_fire(day, hour, minute, zone) for day in days})
     cron, since = f"{minute} {hour} * * *", local_fire(days[0], hour, minute, zone) - 1
-    assert list(itertools.takewhile(lambda at: at <= expected[-1], quiet.fires(cron, zone, since))) == expected
+    assert list(itertools.takewhile(lambda at: at <= expected[-1], cron_times.fires(cron, zone, since))) == expected
 
 
 def test_a_skipped_time_opens_after_the_skip_and_a_doubled_one_once():
     """Berlin, 02:30: on 2026-03-29 it does not exist and opens at 03:00; on 2026-10-25 it comes twice and opens at the first."""
     zone = ZoneInfo("Europe/Berlin")
-    spring = next(quiet.fires("30 2 * * *", zone, datetime(2026, 3, 28, 12, tzinfo=UTC).timestamp()))
-    autumn = list(itertools.islice(quiet.fires("30 2 * * *", zone, datetime(2026, 10, 24, 12, tzinfo=UTC).timestamp()), 2))
+    spring = next(cron_times.fires("30 2 * * *", zone, datetime(2026, 3, 28, 12, tzinfo=UTC).timestamp()))
+    autumn = list(itertools.islice(cron_times.fires("30 2 * * *", zone, datetime(2026, 10, 24, 12, tzinfo=UTC).timestamp()), 2))
     assert spring == datetime(2026, 3, 29, 1, 0, tzinfo=UTC).timestamp()
     assert [datetime.fromtimestamp(at, UTC) for at in autumn] == [datetime(2026, 10, 25, 0, 30, tzinfo=UTC),
                                                                   datetime(2026, 10, 26, 1, 30, tzinfo=UTC)]
@@ -76,7 +77,7 @@ CRONS = ["30 2 * * *", "15 1,2 * * *", "*/20 * * * *", "0 * * * SUN", "0 0 1 * *
 def test_open_means_that_it_fired_less_than_its_duration_ago(name, cron, change, offset, duration):
     """Around clock changes, asked at any instant and in any order, a window is open exactly within `duration` of a fire."""
     now, zone = change.timestamp() + offset, ZoneInfo(name)
-    fired = list(itertools.takewhile(lambda at: at <= now + 86_400, quiet.fires(cron, zone, now - 9 * 86_400)))
+    fired = list(itertools.takewhile(lambda at: at <= now + 86_400, cron_times.fires(cron, zone, now - 9 * 86_400)))
     table = Timetable(window(cron=cron, duration=duration, timezone=name))
     for at in (now, now + 3600, now - 7200, now + 60):
         assert table.is_open(at) == any(start <= at < start + duration for start in fired)
