@@ -355,7 +355,7 @@ class Engine:
             row = conditions.of.get(key)
             if row is None:
                 variant = self._variant(*key)
-                if not value * variants.sign[variant] >= variants.low[variant]:
+                if not variant or not value * variants.sign[variant] >= variants.low[variant]:
                     self._turns.texts.pop(key, None)
                     continue
                 row = conditions.add(key, variant)

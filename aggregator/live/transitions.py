@@ -262,7 +262,7 @@ class Transitions:
 
     def _close(self, key: Key, alert: Alert, state: str, ts: float) -> None:
         alert.state, alert.flapping = state, False
-        alert.resolved_at = ts if state == "resolved" else None
+        alert.resolved_at = max(ts, alert.changed_at) if state == "resolved" else None
         if self._is_host_down(alert):
             self.down.discard(alert.host.name)
         del self.alerts[key]

@@ -455,6 +455,13 @@ def test_a_forecast_counts_down() -> None:
     assert measured(7, 200_000.0) == [("resolved", "critical")]
 
 
+def test_a_forecast_of_never_raises_nothing_where_its_rule_does_not_apply() -> None:
+    """Values of a rule that a host does not have are not looked at, even infinite ones."""
+    fleet = Fleet(Rule(name="full", kind="forecast", metric="disk.percent", target=100, window=3600, warning=3600, hosts=["b"]))
+    assert fleet.engine.measured("full", [fleet.row("a")], [""], np.array([math.inf]), START) == []
+    assert fleet.engine.alerts == {}
+
+
 @pytest.mark.parametrize(("combine", "first", "both"), [("all", [], ["firing"]), ("any", ["firing"], [])])
 def test_a_composite_follows_its_rules(combine: str, first: list[str], both: list[str]) -> None:
     """`all` fires once every rule has an active alert on the host, `any` with the first; it is over likewise."""
@@ -708,6 +715,8 @@ def test_alerts_whose_rule_went_meanwhile_are_over() -> None:
     """A rule that was deleted while nobody owned the slot leaves no alert behind."""
     before = Fleet(AT_ONCE)
     before.cpu([85.0])
-    after = Fleet(DISK, known={"a": START})
+    after = Fleet(DISK)
+    after.row()
     after.engine.restore(list(before.engine.alerts.values()))
-    assert told(after.tick(10)) == [("high_cpu", "resolved")]
+    change, = after.tick(10)
+    assert (change.alert.rule, change.kind, change.alert.resolved_at) == ("high_cpu", "resolved", START)
