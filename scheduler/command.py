@@ -1,86 +1,62 @@
-"""`drumbeat scheduler`: settings, and a process that watches its database and answers its probes."""
+"""`drumbeat scheduler`: settings and start."""
 
 import signal
-import threading
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 
-from shared import database, logs, settings
-from shared.settings import SettingsError
-
-log = logs.get("scheduler")
-
-CHECK_SECONDS = 5.0
+from scheduler.service import Service
+from shared import bus, database, logs, probes
+from shared.names import host_name
+from shared.settings import SettingsError, load
+from shared.topics import DEFAULT_ROOT, Topics
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of `drumbeat scheduler`."""
+class SchedulerSettings(Struct, frozen=True, kw_only=True):
+    """Settings of the scheduler."""
 
-    database_url: Annotated[str, Meta(description="postgresql://user:password@host:5432/name")]
+    broker_url: Annotated[str, Meta(description="MQTT brokers: mqtt://user:password@host:1883 or mqtts://…, comma-separated")]
+    database_url: Annotated[str, Meta(description="Postgres: postgresql://user:password@host:5432/name?sslmode=…")]
+    broker_ca_file: Annotated[str, Meta(description="CA that signed the broker's certificate (mqtts://)")] = ""
+    broker_cert_file: Annotated[str, Meta(description="client certificate for the broker (mTLS)")] = ""
+    broker_key_file: Annotated[str, Meta(description="key of the client certificate")] = ""
+    topic_root: Annotated[str, Meta(description="root of all topics", pattern=r"^[^/+#\s][^+#\s]*[^/+#\s]$")] = DEFAULT_ROOT
+    host: Annotated[str, Meta(description="host that alerts about executions without a host are told of; default: this machine",
+                              pattern=r"^([a-z0-9][a-z0-9_-]{0,62})?$")] = ""
+    max_due: Annotated[int, Meta(description="executions taken up in one transaction", ge=1, le=10_000)] = 500
     probe_listen: Annotated[str, Meta(description="address of /livez, /readyz and /metrics")] = "127.0.0.1"
-    probe_port: Annotated[int, Meta(description="TCP port of the probes; 0: any free one", ge=0, le=65535)] = 8482
+    probe_port: Annotated[int, Meta(description="port of /livez, /readyz and /metrics; 0 = any free", ge=0, le=65535)] = 8482
+    data: Annotated[str, Meta(description="data directory whose env file is read")] = ""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level logged")] = "info"
     log_format: Annotated[Literal["text", "json"], Meta(description="text for people, json for machines")] = "text"
 
 
-class DatabaseWatch:
-    """Whether the database answers, looked at every few seconds on one kept connection."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.problem = "not connected yet"
-
-    def run(self, stopping: threading.Event) -> None:
-        """Watch until `stopping`; a database that is away is waited for with back-off."""
-        while database.wait_until_ready(self._url, "drumbeat-scheduler", stopping.is_set):
-            try:
-                self._watch(stopping)
-            except database.Unavailable as error:
-                self.problem = f"database is away: {str(error).strip().splitlines()[0]}"
-                logs.event(log, "database is away", 30, error=self.problem)
-            else:
-                break
-
-    def _watch(self, stopping: threading.Event) -> None:
-        with database.open_connection(self._url, "drumbeat-scheduler") as connection:
-            while not stopping.is_set():
-                connection.execute("SELECT 1")
-                self.problem = ""
-                stopping.wait(CHECK_SECONDS)
-
-
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run until SIGTERM or Ctrl-C."""
-    wanted = settings.load(Settings, "scheduler", argv, environ, description="Fire schedules.")
-    logs.configure(wanted.log_level, wanted.log_format)
+    """Run until SIGTERM or SIGINT."""
+    settings = load(SchedulerSettings, "scheduler", argv, environ, description="Fire schedules.")
+    logs.configure(settings.log_level, settings.log_format)
     try:
-        watch = DatabaseWatch(database.read_url(wanted.database_url))
+        brokers = bus.read_brokers(settings.broker_url)
+        tls = bus.read_tls(settings.broker_ca_file, settings.broker_cert_file, settings.broker_key_file)
+        database.read_url(settings.database_url)
+    except bus.BusError as error:
+        raise SettingsError(f"--broker-url: {error}") from None
     except database.DatabaseUrlError as error:
         raise SettingsError(f"--database-url: {error}") from None
-    stopping = threading.Event()
+    service = Service(settings.database_url, brokers, tls, Topics(settings.topic_root),
+                      host=settings.host or host_name(socket.gethostname()), max_due=settings.max_due)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    return _serve(wanted, watch, stopping)
-
-
-def _serve(wanted: Settings, watch: DatabaseWatch, stopping: threading.Event) -> int:
-    from prometheus_client import CollectorRegistry, ProcessCollector
-
-    from shared.probes import Probes
-
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
+        signal.signal(number, lambda *_: service.stop())
     try:
-        probes = Probes("scheduler", wanted.probe_listen, wanted.probe_port, live=lambda: {"process": ""},
-                        ready=lambda: {"database": watch.problem}, registry=registry)
+        server = probes.Probes("scheduler", settings.probe_listen, settings.probe_port, service.live, service.ready,
+                               service.gauges.registry)
     except OSError as error:
-        raise SettingsError(f"--probe-port: cannot listen on {wanted.probe_listen}:{wanted.probe_port}: "
-                            f"{error.strerror}; choose another") from None
-    logs.event(log, "started", probe_port=probes.port)
-    watch.run(stopping)
-    probes.close()
-    logs.event(log, "stopped")
+        raise SettingsError(f"--probe-port: cannot listen on {settings.probe_listen}:{settings.probe_port}: "
+                            f"{error.strerror}; choose a free port, or 0 for any") from None
+    try:
+        service.run()
+    finally:
+        server.close()
     return 0

@@ -63,12 +63,13 @@ CREATE INDEX execution_due ON execution (not_before) WHERE state = 'pending' AND
 CREATE INDEX execution_open ON execution (schedule_id, host) WHERE state IN ('pending', 'running');
 CREATE INDEX execution_untold ON execution (id) WHERE told <> state;
 COMMENT ON TABLE execution IS 'Every run of every schedule; none twice by (schedule, scheduled_for, host, attempt).';
-COMMENT ON COLUMN execution.fired_at IS 'When a scheduler released it: said on the bus, spread over its hosts, or offered to whoever
-executes maintenance. Null: a scheduler still has to, once not_before has come; nobody may begin with it.';
+COMMENT ON COLUMN execution.fired_at IS 'When a scheduler released it: said on the bus, spread over its hosts, or offered to
+whoever executes maintenance. Null: a scheduler still has to, once not_before has come; nobody may begin with it.';
 COMMENT ON COLUMN execution.not_after IS 'What has not begun by then is missed.';
-COMMENT ON COLUMN execution.lease_until IS 'Running: closed as lost unless its executor renews it. Pending on a host: when the task is sent anew.';
-COMMENT ON COLUMN execution.told IS 'The last state whose consequences the scheduler has drawn: event row, bus, retry, alert, window, parent.
-Whoever else changes state leaves this alone.';
+COMMENT ON COLUMN execution.lease_until IS 'Running: closed as lost unless its executor renews it. Pending on a host: when the
+task is sent anew.';
+COMMENT ON COLUMN execution.told IS 'The last state whose consequences the scheduler has drawn: event row, bus, retry, alert,
+window, parent. Whoever else changes state leaves this alone.';
 
 CREATE TABLE execution_event (
   id           bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
