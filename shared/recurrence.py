@@ -7,6 +7,7 @@ worked out in local time and mapped the same way. Intervals count from their sta
 
 import functools
 import hashlib
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,8 +22,8 @@ FIRST_YEAR, LAST_YEAR = 1970, 2199
 _SHORTHANDS = {"@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *", "@monthly": "0 0 1 * *", "@weekly": "0 0 * * 0",
                "@daily": "0 0 * * *", "@midnight": "0 0 * * *", "@hourly": "0 * * * *"}
 
-_CRON_FIELDS = {"minute": "0 to 59", "hour": "0 to 23", "day-of-month": "1 to 31 or L", "month": "1 to 12 or JAN to DEC",
-                "day-of-week": "0 to 7 or SUN to SAT"}
+_ENDLESS = re.compile(r"[:\s]|INTERVAL=(?!0*[1-9])")
+"""More than one rule, or one whose next day dateutil would look for without end."""
 _TIMES = ("BYHOUR", "BYMINUTE", "BYSECOND", "FREQ=HOURLY", "FREQ=MINUTELY", "FREQ=SECONDLY")
 
 
@@ -146,8 +147,13 @@ def _rule(text: str, first: datetime) -> Any:
         raise ScheduleError("rrule", "missing: a rule like FREQ=WEEKLY;BYDAY=MO,TH")
     if any(word in text.upper() for word in _TIMES):
         raise ScheduleError("rrule", "hours and minutes do not go here: the time of day is `time`; or use cron or interval")
+    rule = text.upper().strip().removeprefix("RRULE:")
+    if _ENDLESS.search(rule):
+        raise ScheduleError("rrule", f"{text[:100]!r}: one rule, whose INTERVAL is at least 1")
+    if "UNTIL=" not in rule and "COUNT=" not in rule:
+        rule += f";UNTIL={LAST_YEAR}1231"  # what never comes is not looked for in all time
     try:
-        return rrulestr(text.upper().removeprefix("RRULE:"), dtstart=first, ignoretz=True)
+        return rrulestr(rule, dtstart=first, ignoretz=True)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ScheduleError("rrule", f"{text[:100]!r} is no RRULE of RFC 5545 ({error}); one is FREQ=MONTHLY;BYDAY=2TU") from None
 

@@ -8,11 +8,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-Kind = Literal["once", "interval", "cron", "recurring"]
+Kind = Literal["once", "interval", "cron", "recurring", "manual"]
 TargetKind = Literal["bus", "maintenance", "task"]
 Concurrency = Literal["allow", "forbid", "replace"]
 Misfire = Literal["skip", "once", "all"]
 State = Literal["pending", "running", "completed", "failed", "cancelled", "missed", "timed_out"]
+DUTIES = ("retention", "partitions", "rollups", "rejects", "vacuum", "backup", "export", "report")
+"""What drumbeat does for its own upkeep: duties of maintenance targets."""
 FINAL: tuple[State, ...] = ("completed", "failed", "cancelled", "missed", "timed_out")
 
 NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
@@ -48,6 +50,7 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
     once: `at`. interval: `every` seconds, counted from `start`. cron: five fields or `@daily` and the like, in `timezone`.
     recurring: an RRULE of RFC 5545 (`FREQ=MONTHLY;BYDAY=2TU;COUNT=10`) at the local `time` of `timezone`, counted from `start`.
     A local time that does not exist fires at the next moment that does; one that comes twice fires once.
+    manual: never by itself, only when it is started by hand or by a message.
 
     start, end: no firing before or after. jitter: each firing waits a part of this, the same for the same firing.
     timeout: after which a running execution is given up. retries: further attempts, the first after `retry_delay`, each

@@ -55,8 +55,11 @@ CREATE TABLE execution (
   created_at    timestamptz NOT NULL DEFAULT now(),
   UNIQUE (schedule_id, scheduled_for, host, attempt)
 ) WITH (fillfactor = 80);
-CREATE INDEX execution_schedule ON execution (schedule_id, scheduled_for DESC, id);
-CREATE INDEX execution_created ON execution (created_at DESC, id);
+-- Lists show wholes; those of the hosts of a fleet are found by their parent or host.
+CREATE INDEX execution_schedule ON execution (schedule_id, scheduled_for DESC, id) WHERE parent IS NULL;
+CREATE INDEX execution_created ON execution (created_at DESC, id) WHERE parent IS NULL;
+CREATE INDEX execution_bad ON execution (created_at DESC, id)
+  WHERE parent IS NULL AND state IN ('failed', 'cancelled', 'missed', 'timed_out');
 CREATE INDEX execution_parent ON execution (parent) WHERE parent IS NOT NULL;
 CREATE INDEX execution_host ON execution (host, created_at DESC) WHERE host <> '';
 CREATE INDEX execution_due ON execution (not_before) WHERE state = 'pending' AND fired_at IS NULL;
