@@ -9,7 +9,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from ingest_rig import Listener
@@ -75,6 +75,7 @@ class Machine(RuleBasedStateMachine):
         self.other.execute("INSERT INTO rule (name, definition) VALUES (%s, %s)", [WATCHED.name, definition])
         self.listener = Listener(self.broker_url, [self.topics.alert("+", "+")])
         self.models, self.seq, self.sent = {host: Naive() for host in HOSTS}, dict.fromkeys(HOSTS, 0), []
+        self.at = dict.fromkeys(HOSTS, 0.0)
         self.connection = None
         self.take_over()
 
@@ -108,21 +109,26 @@ class Machine(RuleBasedStateMachine):
             "v": 1, "host": host, "epoch": "00000000000000aa", "seq": seq, "oldest": 1, "ts": ts, "interval": 1000.0,
             "metrics": {"custom.queue": 50.0 if is_bad else 1.0}}).encode()
 
-    @rule(host=st.sampled_from(HOSTS), seconds=st.integers(100, 500), is_bad=st.booleans(), again=st.booleans())
-    def sample(self, host, seconds, is_bad, again):
-        """A host's next sample; perhaps everything of it before comes once more with it."""
-        self.clock += seconds
+    @rule(host=st.sampled_from(HOSTS), seconds=st.integers(100, 500), is_bad=st.booleans(), again=st.booleans(),
+          is_cut=st.booleans(), is_ahead=st.booleans())
+    def sample(self, host, seconds, is_bad, again, is_cut, is_ahead):
+        """A host's next sample; perhaps with all before it once more, without a broker, or by a clock that is ahead of ours."""
+        self.at[host] = max(self.at[host], self.clock - 1000) + seconds
+        self.clock = max(self.clock, self.at[host] - (290 if is_ahead else 0))
         self.seq[host] += 1
-        message = self.message(host, self.seq[host], self.clock, is_bad)
-        self.models[host].sample(self.clock, is_bad)
+        message = self.message(host, self.seq[host], self.at[host], is_bad)
+        self.models[host].sample(self.at[host], is_bad)
         self.sent.append(message)
+        if is_cut:
+            self.client.drop()
         self.beat(*(self.sent if again else [message]))
 
-    @rule(host=st.sampled_from(HOSTS), is_bad=st.booleans())
-    def late(self, host, is_bad):
-        """A sample that an agent had held back for hours."""
-        self.seq[host] += 1
-        self.beat(self.message(host, self.seq[host], self.clock - 9000, is_bad))
+    @rule(host=st.sampled_from(HOSTS), is_bad=st.booleans(), back=st.sampled_from([1, 50, 9000]))
+    def late(self, host, is_bad, back):
+        """A sample that an agent had held back, for a moment or for hours."""
+        if self.at[host]:
+            self.seq[host] += 1
+            self.beat(self.message(host, self.seq[host], self.at[host] - back, is_bad))
 
     @rule()
     def crash(self):
@@ -191,4 +197,5 @@ def test_alerts_are_led_astray_by_nothing(nats_server, database_url, monkeypatch
         connection.execute("INSERT INTO slot (slot) VALUES (0)")
     machine = type("Model", (Machine,), {"database_url": database_url, "broker_url": nats_server.url})
     run_state_machine_as_test(machine, settings=settings(
-        max_examples=12, stateful_step_count=25, deadline=None, database=None, suppress_health_check=list(HealthCheck)))
+        max_examples=10, stateful_step_count=25, deadline=None, database=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck)))
