@@ -5,7 +5,8 @@ umask 077
 data=${MOSQUITTO_DATA:-/mosquitto/data}
 touch "$data/passwords"
 new=$(mktemp)
-printf '%s\n' "service.ingest:$INGEST_PASSWORD" "service.operator:$OPERATOR_PASSWORD" "$AGENT_HOST:$AGENT_PASSWORD" > "$new"
+printf '%s\n' "service.ingest:$INGEST_PASSWORD" "service.scheduler:$SCHEDULER_PASSWORD" \
+  "service.operator:$OPERATOR_PASSWORD" "$AGENT_HOST:$AGENT_PASSWORD" > "$new"
 mosquitto_passwd -U "$new"
 # What was there already, less the names that are set anew.
 cut -d: -f1 "$new" | sed 's/[.]/[.]/g; s/^/^/; s/$/:/' > "$new.names"

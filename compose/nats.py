@@ -46,9 +46,8 @@ def service_grants(passwords: Mapping[str, str], root: str = DEFAULT_ROOT) -> li
     ingest = [f"{root}/agent/+/+/down/+", *(f"{root}/{topic}" for topic in (
         "health/+", "health-fleet", "alert/+/+", "alert-event/+/+", "alert-summary/+", "anomaly/+")), home]
     ingest_hears = [f"{root}/{topic}" for topic in ("agent/+/+/up/+", "alert/+/+", "alert-action/+/+", "event/+")]
-    scheduler = [f"{root}/{topic}" for topic in ("agent/+/+/down/task", "schedule/+/fire", "execution/+/+", "event/+")]
-    heard = [f"{root}/{topic}" for topic in ("schedule/+/trigger", "execution/+/+", "agent/+/+/up/execution",
-                                             "agent/+/+/up/status")]
+    scheduler = [f"{root}/{topic}" for topic in ("agent/+/+/down/task", "schedule/+/fire", "execution/+/+")]
+    heard = [f"{root}/{topic}" for topic in ("schedule/+/trigger", "execution/+/+", "agent/+/+/up/execution")]
     return [
         Grant("ingest", passwords["ingest"], ingest, [*ingest_hears, *delivery]),
         Grant("api", passwords["api"], [f"{root}/agent/+/+/down/config", f"{root}/schedule/+/trigger"],

@@ -70,4 +70,5 @@ def _own(stack: Stack, name: str) -> dict[str, str]:
     database = {"DRUMBEAT_DATABASE_URL": stack.database_url}
     if name == "api":
         return database | {"DRUMBEAT_PORT": str(stack.api_port), "DRUMBEAT_BOOTSTRAP_TOKEN": stack.token}
-    return database | {"DRUMBEAT_PROBE_PORT": str(stack.probe_ports[name])}
+    host = {"DRUMBEAT_HOST": stack.host} if name == "scheduler" else {}
+    return database | host | {"DRUMBEAT_PROBE_PORT": str(stack.probe_ports[name])}

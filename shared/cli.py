@@ -14,7 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ingest": ("aggregator.ingest.command", "turn samples into health scores and history in Postgres"),
     "api": ("aggregator.api.command", "serve REST"),
     "notifier": ("aggregator.notify.command", "deliver notifications about alerts: e-mail, chat, webhooks"),
-    "scheduler": ("scheduler.command", "fire schedules (so far it only answers its probes)"),
+    "scheduler": ("scheduler.command", "fire schedules: on the bus, on hosts, upkeep; with a history"),
     "hosts": ("aggregator.client.hosts", "list hosts with their health"),
     "status": ("aggregator.client.status", "the fleet at a glance"),
     "top": ("aggregator.client.top", "one host, live"),

@@ -79,7 +79,7 @@ def process(broker_url, database_url, topic_root, **options):
     """A scheduler as a process of its own."""
     env = {"PATH": os.environ["PATH"], "DRUMBEAT_BROKER_URL": broker_url, "DRUMBEAT_DATABASE_URL": database_url,
            "DRUMBEAT_TOPIC_ROOT": topic_root}
-    return subprocess.Popen([sys.executable, "-P", "-m", "shared.cli", "scheduler", "--probe-port", "0", "--log-level", "warning"],
+    return subprocess.Popen([sys.executable, "-P", "-m", "shared.cli", "scheduler", "--probe-port", "0", "--log-level", "error"],
                             env=env, **options)
 
 

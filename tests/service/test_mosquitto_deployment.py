@@ -21,7 +21,8 @@ from shared.topics import Topics
 
 COMPOSE = Path(__file__).resolve().parents[2] / "compose"
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-PASSWORDS = {"INGEST_PASSWORD": "i" * 24, "OPERATOR_PASSWORD": "o" * 24, "AGENT_HOST": "web-1", "AGENT_PASSWORD": "a" * 24}
+PASSWORDS = {"INGEST_PASSWORD": "i" * 24, "SCHEDULER_PASSWORD": "s" * 24, "OPERATOR_PASSWORD": "o" * 24, "AGENT_HOST": "web-1",
+             "AGENT_PASSWORD": "a" * 24}
 TOPICS = Topics()
 
 pytestmark = [pytest.mark.mosquitto,

@@ -104,14 +104,13 @@ def test_firings_that_came_too_late_follow_the_policy(schedulers, connection, ro
 def test_a_schedule_that_cannot_be_read_stops_alone(schedulers, connection, listener, rows):
     """It gets no next time; others go on."""
     store(connection, due("good"))
-    connection.execute("INSERT INTO schedule (name, definition, enabled, next_at) VALUES "
-                       "('bad', '{\"name\": \"bad\", \"kind\": \"hourly\"}', true, now() - interval '1 minute'), "
-                       "('worse', '{\"name\": \"worse\", \"kind\": \"cron\", \"cron\": \"61 * * * *\", \"target\": {\"type\": \"bus\"}}',"
-                       " true, now() - interval '1 minute')")
+    for name, wrong in (("bad", {"kind": "hourly"}), ("worse", {"kind": "cron", "cron": "61 * * * *"}), ("a b", {"kind": "once"})):
+        connection.execute("INSERT INTO schedule (name, definition, enabled, next_at) VALUES (%s, %s::jsonb, true, now())",
+                           [name, json.dumps({"name": name, "target": {"type": "bus"}} | wrong)])
     schedulers()
     listener.poll(lambda: fires(listener))
     assert fires(listener)[0]["schedule"] == "good"
-    assert rows("SELECT name FROM schedule WHERE next_at IS NULL ORDER BY name") == [("bad",), ("worse",)]
+    assert rows("SELECT name FROM schedule WHERE next_at IS NULL ORDER BY name") == [("a b",), ("bad",), ("worse",)]
 
 
 def test_what_nobody_could_say_in_time_is_missed(connection, database_url, topic_root, rows, eventually):
@@ -147,9 +146,11 @@ def test_a_killed_process_loses_nothing(broker, connection, database_url, topic_
 
 
 def test_concurrency_and_waiting_executors(schedulers, connection, listener, rows, eventually):
-    """With `wait` an execution runs until somebody reports its end; meanwhile another is missed, or waits until it is replaced."""
-    store(connection, *(schedule(name, kind="once", at="2020-01-01T00:00:00Z", concurrency=name, target=Target(type="bus", wait=True))
-                        for name in ("forbid", "replace", "allow")))
+    """With `wait` an execution runs until its end is reported; meanwhile another is missed, replaces it or runs beside it."""
+    target = Target(type="bus", wait=True)
+    store(connection, *(
+        schedule(name, kind="once", at="2020-01-01T00:00:00Z", concurrency=name, target=target)
+        for name in ("forbid", "replace", "allow")))
     schedulers()
     for place, name in enumerate(("forbid", "replace", "allow")):
         manual(connection, name, f"{place}0")

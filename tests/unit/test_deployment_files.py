@@ -99,7 +99,7 @@ def test_names_of_services_are_no_host_names():
     assert not any(is_host(user) for user in users)
 
 
-@pytest.mark.parametrize("user", ["ingest", "operator"])
+@pytest.mark.parametrize("user", ["ingest", "scheduler", "operator"])
 def test_every_brokers_rules_are_the_same(user):
     """What a service may do on the embedded broker it may do on one's own, and nothing more."""
     grant = next(each for each in nats.service_grants(dict.fromkeys(nats.SERVICES, "")) if each.user == user)
@@ -147,6 +147,6 @@ def test_systemd_understands_the_units(tmp_path):
 def test_nats_accepts_its_configuration():
     """nats-server -t accepts the shipped file with passwords from the environment."""
     binary = shutil.which("nats-server") or Path(sys.executable).parent / "nats-server"
-    words = {f"{name}_PASSWORD": "a1b2c3" for name in ("INGEST", "OPERATOR", "AGENT")}
+    words = {f"{name}_PASSWORD": "a1b2c3" for name in ("INGEST", "SCHEDULER", "OPERATOR", "AGENT")}
     done = subprocess.run([binary, "-t", "-c", COMPOSE / "nats.conf"], check=False, capture_output=True, text=True, env=words)
     assert done.returncode == 0, done.stderr
