@@ -34,12 +34,12 @@ class Partitions(Arguments, frozen=True, kw_only=True):
 
 
 class Spanned(Arguments, frozen=True, kw_only=True, rename={"from_": "from"}):
-    """A span: the last `hours`, or `from` (and `to`), RFC 3339; and whose: names of hosts or patterns with `*`."""
+    """A span: the last `hours`, or `from` (and `to`), RFC 3339; and whose: names of hosts, or patterns with `*`; none: of all."""
 
     hours: Hours = 24.0
     from_: str = ""
     to: str = ""
-    hosts: Annotated[list[Word], Meta(min_length=1, max_length=200)] = ["*"]
+    hosts: Annotated[list[Word], Meta(max_length=200)] = []
 
     def span(self, now: datetime) -> tuple[datetime, datetime]:
         """From and to. Raises DutyError."""
