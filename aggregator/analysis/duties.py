@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from shared.recurrence import ScheduleError, moment
+from shared.shapes import ShapeError, converted
 
 Folder = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Keep = Annotated[int, Meta(ge=1, le=10_000)]
@@ -94,18 +94,17 @@ class Report(Arguments, frozen=True, kw_only=True):
     keep: Keep = 30
 
 
-DUTIES: Mapping[str, type[Arguments]] = {
+ARGUMENTS: Mapping[str, type[Arguments]] = {
     "retention": Retention, "partitions": Partitions, "rollups": Rollups, "rejects": Rejects, "vacuum": Vacuum,
     "backup": Backup, "export": Export, "report": Report}
 
 
 def read_arguments(duty: str, arguments: Mapping[str, Any]) -> Arguments:
     """The arguments of a duty. Raises DutyError."""
-    kind = DUTIES.get(duty)
+    kind = ARGUMENTS.get(duty)
     if kind is None:
-        raise DutyError(f"target.duty: there is no duty {duty[:60]!r}; there are {', '.join(DUTIES)}")
+        raise DutyError(f"target.duty: there is no duty {duty[:60]!r}; there are {', '.join(ARGUMENTS)}")
     try:
-        return msgspec.convert(dict(arguments), kind)
-    except msgspec.ValidationError as error:
-        text, _, place = str(error).partition(" - at `$")
-        raise DutyError(f"target.arguments{place.rstrip('`')}: {text[:1].lower()}{text[1:]}") from None
+        return converted(dict(arguments), kind)
+    except ShapeError as error:
+        raise DutyError(f"target.arguments.{error}") from None

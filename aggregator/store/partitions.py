@@ -57,15 +57,23 @@ def ensure(connection: Connection, since: datetime, until: datetime) -> list[str
     return made
 
 
-def drop_old(connection: Connection, keep_days: Mapping[str, int], now: datetime) -> list[str]:
-    """Drop the partitions that lie wholly before what their retention policy keeps; the names of those dropped."""
+def fetch_old(connection: Connection, keep_days: Mapping[str, int], now: datetime) -> list[str]:
+    """Partitions that lie wholly before what their retention policy keeps."""
+    return [name for name, (table, until) in _existing(connection).items()
+            if until <= now - timedelta(days=keep_days[POLICIES[table]])]
+
+
+def drop_old(connection: Connection, keep_days: Mapping[str, int], now: datetime, *, patience: str = "2s") -> list[str]:
+    """Drop the partitions that retention keeps no more; the names of those dropped.
+
+    While this waits for a lock, so do those who write to the table: for as long as `patience`. Raises database.LockTimeout.
+    """
     dropped = []
-    for name, (table, until) in _existing(connection).items():
-        if until <= now - timedelta(days=keep_days[POLICIES[table]]):
-            with connection.transaction():
-                connection.execute("SET LOCAL lock_timeout = '2s'")
-                connection.execute(f"DROP TABLE {name}")
-            dropped.append(name)
+    for name in fetch_old(connection, keep_days, now):
+        with connection.transaction():
+            connection.execute(f"SET LOCAL lock_timeout = '{patience}'")
+            connection.execute(f"DROP TABLE IF EXISTS {name}")  # another process may be at it, too
+        dropped.append(name)
     return dropped
 
 
@@ -76,12 +84,26 @@ def fetch_policies(connection: Connection) -> dict[str, int]:
 
 def delete_old(connection: Connection, keep_days: Mapping[str, int]) -> bool:
     """Retention of the tables that are not partitioned: at most BATCH rows of each; whether that was all of them."""
-    deleted = [connection.execute(
+    return max(count for _, count in delete_batch(connection, keep_days)) < BATCH
+
+
+def delete_batch(connection: Connection, keep_days: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Delete at most BATCH old rows of each table that is not partitioned; (table, how many)."""
+    return [(table, connection.execute(
         f"""DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {clause} < now() - make_interval(days => %s)
                                              LIMIT {BATCH})""",  # noqa: S608 (constants)
-        [days if isinstance(days, int) else keep_days[days]]).rowcount
+        [days if isinstance(days, int) else keep_days[days]]).rowcount)
         for table, clause, days in _OLD]
-    return max(deleted) < BATCH
+
+
+def count_old(connection: Connection, keep_days: Mapping[str, int]) -> list[tuple[str, int]]:
+    """What `delete_batch` would delete, called until nothing is left."""
+    counts = []
+    for table, clause, days in _OLD:
+        row = connection.execute(f"SELECT count(*) FROM {table} WHERE {clause} < now() - make_interval(days => %s)",  # noqa: S608
+                                 [days if isinstance(days, int) else keep_days[days]]).fetchone()
+        counts.append((table, row[0] if row else 0))
+    return counts
 
 
 def _existing(connection: Connection) -> dict[str, tuple[str, datetime]]:

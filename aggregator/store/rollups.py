@@ -6,6 +6,7 @@ hour; `remake` folds what is named there anew and replaces the rows, for many ho
 
 import dataclasses
 import struct
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -23,6 +24,9 @@ Span = tuple[int, int]
 Reals = NDArray[np.float32]
 MinuteRow = tuple[int, int, int, Reals, Reals, Reals]
 """host_id, layout_id, count, min, mean, max."""
+
+Made = Mapping[tuple[int, int], Buckets]
+"""Buckets by (host_id, layout_id)."""
 
 _RAW_HEAD = struct.Struct(">hiiiiiqi")     # fields; host_id; layout_id; ts; size of the array
 _FOLD_HEAD = struct.Struct(">hiiiiiqiii")  # fields; host_id; layout_id; ts; count; size of the first array
@@ -117,6 +121,42 @@ def remake(cursor: Cursor, dues: Sequence[Due], closed_to: datetime) -> None:
         _remake_hour(cursor, hour, group, closed_to)
 
 
+def fetch_differing(cursor: Cursor, host_ids: Sequence[int], hour: datetime, closed_to: datetime) -> dict[int, int]:
+    """Host id → how many rows of an hour, and of the day that it begins, are not what they are made from; none: left out.
+
+    Hours that are due to be made again are left out, too. Read it in one snapshot.
+    """
+    due = cursor.execute("SELECT host_id FROM rollup_due WHERE hour = %s AND host_id = ANY (%s)", [hour, list(host_ids)])
+    waiting = {row[0] for row in due}
+    ids, end = [host_id for host_id in host_ids if host_id not in waiting], hour + timedelta(hours=1)
+    until = min(end, closed_to)
+    differ = _differing(_fold_minutes(cursor, ids, hour, until), _fold_level(cursor, ids, "rollup_1m", hour, until, 60))
+    if end <= closed_to:
+        differ += _differing(_fold_level(cursor, ids, "rollup_1m", hour, end, 3600),
+                             _fold_level(cursor, ids, "rollup_1h", hour, end, 3600))
+    day_end = hour + timedelta(days=1)
+    if hour.astimezone(UTC).hour == 0 and day_end <= closed_to:
+        differ += _differing(_fold_level(cursor, ids, "rollup_1h", hour, day_end, 86_400),
+                             _fold_level(cursor, ids, "rollup_1d", hour, day_end, 86_400))
+    return dict(differ)
+
+
+def _differing(wanted: Made, stored: Made) -> Counter[int]:
+    """How many buckets of each host are in one alone or differ by more than the rounding of real."""
+    left, right = _buckets(wanted), _buckets(stored)
+    return Counter(host_id for (host_id, layout_id, start) in left.keys() | right.keys()
+                   if not _is_same(left.get((host_id, layout_id, start)), right.get((host_id, layout_id, start))))
+
+
+def _buckets(made: Made) -> dict[tuple[int, int, int], NDArray[np.float64]]:
+    return {(*key, int(start)): np.concatenate([[buckets.counts[i]], buckets.low[i], buckets.mean[i], buckets.high[i]])
+            for key, buckets in made.items() for i, start in enumerate(buckets.starts)}
+
+
+def _is_same(left: NDArray[np.float64] | None, right: NDArray[np.float64] | None) -> bool:
+    return left is not None and right is not None and np.allclose(left, right, rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
 def _remake_hour(cursor: Cursor, hour: datetime, dues: Sequence[Due], closed_to: datetime) -> None:
     late = [due for due in dues if due.raw_from is not None]
     if late:
@@ -135,6 +175,10 @@ def _remake_hour(cursor: Cursor, hour: datetime, dues: Sequence[Due], closed_to:
 
 
 def _remake_minutes(cursor: Cursor, host_ids: Sequence[int], since: datetime, until: datetime) -> None:
+    _replace(cursor, "rollup_1m", host_ids, since, until, _fold_minutes(cursor, host_ids, since, until))
+
+
+def _fold_minutes(cursor: Cursor, host_ids: Sequence[int], since: datetime, until: datetime) -> Made:
     rows = binary.copy_out(cursor, """SELECT host_id, layout_id, ts, values FROM sample
                                       WHERE host_id = ANY (%s) AND ts >= %s AND ts < %s""", [list(host_ids), since, until])
     made = {}
@@ -142,12 +186,17 @@ def _remake_minutes(cursor: Cursor, host_ids: Sequence[int], since: datetime, un
         times = np.array([binary.unix_seconds(_RAW_HEAD.unpack_from(row)[6]) for row in group])
         values = binary.read_real_arrays(group, _RAW_HEAD.size - 4, 1)[:, 0]
         made[key] = fold_samples(times, values, 60)
-    _replace(cursor, "rollup_1m", host_ids, since, until, made)
+    return made
 
 
 def _remake_level(cursor: Cursor, host_ids: Sequence[int], tables: tuple[str, str], since: datetime, until: datetime,
                   step: int) -> None:
     source, target = tables
+    _replace(cursor, target, host_ids, since, until, _fold_level(cursor, host_ids, source, since, until, step))
+
+
+def _fold_level(cursor: Cursor, host_ids: Sequence[int], source: str, since: datetime, until: datetime, step: int) -> Made:
+    """The rows of a level folded to `step` seconds; with the step that they have, they stay as they are."""
     query = f"""SELECT host_id, layout_id, ts, count, min, mean, max FROM {source}
                 WHERE host_id = ANY (%s) AND ts >= %s AND ts < %s"""  # noqa: S608 (fixed names)
     rows = binary.copy_out(cursor, query, [list(host_ids), since, until])
@@ -158,11 +207,11 @@ def _remake_level(cursor: Cursor, host_ids: Sequence[int], tables: tuple[str, st
         arrays = binary.read_real_arrays(group, _FOLD_HEAD.size - 4, 3)
         counts: NDArray[np.int64] = np.array([head[8] for head in heads])
         made[key] = fold(times, counts, arrays[:, 0], arrays[:, 1], arrays[:, 2], step)
-    _replace(cursor, target, host_ids, since, until, made)
+    return made
 
 
 def _replace(cursor: Cursor, table: str, host_ids: Sequence[int], since: datetime, until: datetime,
-             made: Mapping[tuple[int, int], Buckets]) -> None:
+             made: Made) -> None:
     cursor.execute(f"DELETE FROM {table} WHERE host_id = ANY (%s) AND ts >= %s AND ts < %s",  # noqa: S608 (fixed names)
                    [list(host_ids), since, until])
     if not made:
