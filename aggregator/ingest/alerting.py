@@ -175,7 +175,10 @@ class Alerting:
             self._teller.changes(changes, self._written)
             for change in changes:
                 self._gauges.transitions.labels(change.kind).inc()
-            self._hearing.refresh({change.alert.id for change, row in zip(changes, self._written, strict=True) if row is None})
+            skipped = {change.alert.id: change.alert for change, row in zip(changes, self._written, strict=True) if row is None}
+            stored = self._hearing.refresh(skipped)
+            for number, alert in skipped.items():
+                self._teller.retain(stored.get(number, alert))
         if self._ticked_at == now:
             active = Counter(alert.severity for alert in self._engine.alerts.values() if alert.is_active)
             for severity in wire.SEVERITIES:

@@ -76,7 +76,7 @@ class Teller:
                     state=change.state if change.state in ("firing", "unknown") else "resolved")
                 self._event(row.outbox_id, wire.AlertEvent(
                     event=row.event_id, ts=change.at, kind=change.kind, reason=change.reason, alert=told))
-        for alert in {id(change.alert): change.alert for change in changes}.values():
+        for alert in {id(change.alert): change.alert for change, row in zip(changes, written, strict=True) if row}.values():
             self.retain(alert)
 
     def due(self, rows: Iterable[Due], alerts: Mapping[int, Alert]) -> None:

@@ -31,7 +31,7 @@ class Samples:
     """Samples of an agent at times of its own, beginning 25 minutes ago."""
 
     def __init__(self, agent):
-        self.agent, self.at = agent, time.time() - 1500
+        self.agent, self.at = agent, int(time.time()) - 1500  # whole seconds: exact in the table, too
 
     def send(self, metrics, seconds=0, step=30):
         """One sample, and more for so many seconds."""
