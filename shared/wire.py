@@ -38,6 +38,7 @@ REASONS: dict[str, str] = {
     "too_old": "ts lies before the retained history",
     "epochs": "the host brings new epochs too often",
     "host": "no host of this name is known",
+    "rule": "no rule of kind event watches for events of this type",
     "alert": "no such alert is active, or its state does not allow the action",
     "database": "the database refused the row",
     "internal": "the message could not be handled; the log says why",

@@ -162,7 +162,7 @@ class Receiver:
             self.batch.inventories[host_name] = self._decoded(wire.Inventory, host_name, payload)
         elif kind == "event":
             _check_live(retained)
-            self.batch.events.append(self._decoded(wire.Event, host_name, payload))
+            self._event(host_name, payload)
         elif kind in SNAPSHOTS:
             snapshot: Snapshot = self._decoded(SNAPSHOTS[kind], host_name, payload)
             self.batch.snapshots[host_name, kind] = snapshot
@@ -191,13 +191,19 @@ class Receiver:
         if known is None or not known.id:
             raise WireError("host", f"no host {host_name!r} is known; hosts are known from their first message on")
         if kind == "event":
-            self.batch.events.append(self._decoded(wire.Event, host_name, payload))
+            self._event(host_name, payload)
         else:
             action = wire.decode(wire.AlertAction, payload)
             _check_text(payload)
             if action.until is not None and not 0 <= action.until <= self.now + MAX_UNTIL_SECONDS:
                 raise WireError("range", "until is Unix seconds, within the next ten years")
             self.batch.actions.append(Asked(host_name, alert, action, topic, payload))
+
+    def _event(self, host_name: str, payload: bytes) -> None:
+        event = self._decoded(wire.Event, host_name, payload)
+        if event.type not in {rule.event or rule.name for rule in self.shard.engine.watched("event")}:
+            raise WireError("rule", f"no rule of kind event watches for {event.type!r}; drumbeat rules list shows them")
+        self.batch.events.append(event)
 
     def _decoded(self, kind: type[M], host_name: str, payload: bytes) -> M:
         message = wire.decode(kind, payload)

@@ -224,7 +224,7 @@ def test_an_alert_resolved_elsewhere_gets_no_second_end(ingest, samples, agent, 
 
 
 def test_events_from_agents_programs_and_rest(ingest, agent, samples, listener, topics, rows, kinds):
-    """An event raises its alert by whichever way it comes, and `resolved` ends it; one for an unknown host is refused."""
+    """An event raises its alert by whichever way it comes, and `resolved` ends it; one that cannot be heard is refused."""
     ingest()
     samples.send({"cpu.percent": 1.0})
 
@@ -234,12 +234,16 @@ def test_events_from_agents_programs_and_rest(ingest, agent, samples, listener, 
     agent.raw(wire.encode(event(instance={"job": "a"})), "event")
     agent.raw(wire.encode(event(instance={"job": "b"}, severity="critical")), topic=topics.event("web-1"))
     agent.raw(wire.encode(event("web-9")), topic=topics.event("web-9"))
+    agent.raw(wire.encode(event("web-2")), "event")
+    agent.raw(wire.encode(wire.Event(type="nobody_cares", host="web-1", ts=time.time())), "event")
+    agent.raw(b'{"v": 1, "action": "explode", "by": "x"}', topic=topics.alert_action("web-1", "high_cpu"))
     rows("""INSERT INTO inbox (partition, host_id, payload, actor) SELECT partition, id, %s, 'ci' FROM host RETURNING 1""",
          Jsonb(json.loads(wire.encode(event(instance={"job": "c"})))))
     listener.poll(lambda: len(told(listener, "backup_failed")) == 3)
     assert rows("SELECT instance, severity, message FROM alert ORDER BY instance") == [
         ("job=a", "error", "disk full"), ("job=b", "critical", "disk full"), ("job=c", "error", "disk full")]
-    assert rows("SELECT reason, host FROM reject") == [("host", "web-9")]
+    assert rows("SELECT reason, host FROM reject ORDER BY id") == [
+        ("host", "web-9"), ("spoof", "web-1"), ("rule", "web-1"), ("type", "web-1")]
     assert rows("SELECT count(*) FROM inbox") == [(0,)]
     agent.raw(wire.encode(event(instance={"job": "a"}, resolved=True)), "event")
     listener.poll(lambda: told(listener, "backup_failed").count("resolved") == 1)
