@@ -104,7 +104,8 @@ def test_firings_that_came_too_late_follow_the_policy(schedulers, connection, ro
 def test_a_schedule_that_cannot_be_read_stops_alone(schedulers, connection, listener, rows):
     """It gets no next time; others go on."""
     store(connection, due("good"))
-    for name, wrong in (("bad", {"kind": "hourly"}), ("worse", {"kind": "cron", "cron": "61 * * * *"}), ("a b", {"kind": "once"})):
+    for name, wrong in (("bad", {"kind": "hourly"}), ("worse", {"kind": "cron", "cron": "61 * * * *"}),
+                        ("a b", {"kind": "once"})):
         connection.execute("INSERT INTO schedule (name, definition, enabled, next_at) VALUES (%s, %s::jsonb, true, now())",
                            [name, json.dumps({"name": name, "target": {"type": "bus"}} | wrong)])
     schedulers()
