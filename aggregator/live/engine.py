@@ -41,7 +41,7 @@ Rows = NDArray[np.int64]
 LATE_SECONDS = 120.0
 """A sample that comes later than its host's samples usually do by this much was sent again, and raises nothing."""
 GAP_SECONDS = 60.0
-"""After this long without a sample (or 3 intervals), what was waiting begins to wait anew."""
+"""After this long without a sample (or 3 intervals), what was pending is cancelled, and begins anew."""
 GONE_SECONDS = 120.0
 """How long a metric may be absent from its host's samples before its alert is over."""
 EVENTS_KNOWN = 10_000
@@ -201,6 +201,8 @@ class Engine:
         for i in np.flatnonzero(self._blocks.layout.array[rows] != layouts).tolist():
             self._bind(int(rows[i]), int(layouts[i]), float(ts[i]))
         gap = ts - self._clock[rows] > np.maximum(GAP_SECONDS, 3 * frame.intervals[chosen])
+        changes = [change for i in np.flatnonzero(gap).tolist()
+                   for change in self._turns.pause(int(rows[i]), float(ts[i]), "nothing was heard for a while")]
         self._clock[rows] = ts
         count = self._plans.count[layouts]
         sample = np.repeat(np.arange(len(rows)), count)
@@ -216,10 +218,9 @@ class Engine:
         passes = values * variants.sign[variant] >= variants.low[variant]
         hot = np.flatnonzero((passes | self._conditions_of(slot)) & ~np.isnan(values))
         if not len(hot):
-            return []
+            return changes
         at = self._remembered(rows[sample[hot]], entry[hot], slot[hot])
-        self._turns.conditions.interrupt(at[gap[sample[hot]]])
-        return self._turns.feed(at, values[hot], ts[sample[hot]])
+        return changes + self._turns.feed(at, values[hot], ts[sample[hot]])
 
     def _remembered(self, rows: Rows, entry: Rows, slot: Rows) -> Rows:
         """The conditions of slots, made for those that were at rest."""
@@ -275,9 +276,8 @@ class Engine:
         """A status message of a host came at `now` (Unix s)."""
         self._grow()
         self._presence.note(row, status, now)
-        if status.state == "draining":
-            self._turns.conditions.interrupt(np.array(sorted(self._turns.conditions.by_host.get(row, ())), np.int64))
-        return self.hello(row, status.boot_id, status.ts)
+        changes = self._turns.pause(row, float(self._clock[row]), "its agent is stopping") if status.state == "draining" else []
+        return self._finished(changes) + self.hello(row, status.boot_id, status.ts)
 
     def hello(self, row: int, boot_id: str, ts: float) -> list[Change]:
         """A host says which boot it is running since."""

@@ -211,20 +211,29 @@ class Transitions:
 
     def hide(self, host_row: int, ts: float) -> list[Change]:
         """The host is down: its other alerts are unknown, silently; what was pending is cancelled."""
-        changes: list[Change] = []
-        for row in list(self.conditions.by_host.get(host_row, ())):
-            key = self.conditions.keys[row]
-            alert = None if key is None else self.alerts.get(key)
-            if key is None or alert is None or not self.hides_with_its_host(self._rule(int(self.conditions.variant[row]))):
-                continue
-            if alert.state == "pending":
-                changes += self.end(key, ts, "nothing comes from the host")
-            elif alert.state == "firing" and not alert.held:
+        changes = self.pause(host_row, ts, "nothing comes from the host")
+        for _, alert in self._hiding(host_row):
+            if alert.state == "firing":
                 alert.state = "unknown"
-                self.conditions.interrupt(np.array([row]))
                 changes.append(self._told(alert, "unknown", ts, "nothing comes from the host"))
         self._count_unknown()
         return changes
+
+    def pause(self, host_row: int, ts: float, reason: str) -> list[Change]:
+        """Nobody knows what was in between: what was pending is cancelled, what was about to be over begins to wait anew."""
+        changes: list[Change] = []
+        for row, alert in self._hiding(host_row):
+            if alert.state == "pending":
+                changes += self.end((host_row, alert.rule, alert.instance), ts, reason)
+            else:
+                self.conditions.interrupt(np.array([row]))
+        return changes
+
+    def _hiding(self, host_row: int) -> list[tuple[int, Alert]]:
+        """Conditions of a host, and their alerts, of which nobody knows more while nothing comes from it."""
+        rows = self.conditions.by_host.get(host_row, ())
+        return [(row, self.alerts[key]) for row in rows if (key := self.conditions.keys[row]) in self.alerts
+                and key is not None and self.hides_with_its_host(self._rule(int(self.conditions.variant[row])))]
 
     def hides_with_its_host(self, rule: Rule) -> bool:
         """Whether nobody knows more of its alerts while nothing comes from the host."""

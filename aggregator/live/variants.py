@@ -39,7 +39,8 @@ def limits(rule: Rule) -> Limits:
     sign = -1.0 if rule.kind == "forecast" or rule.comparison.startswith("<") else 1.0
     is_strict = rule.kind != "forecast" and rule.comparison in ("<", ">")
     turned = {severity: np.nextafter(value * sign, math.inf) if is_strict else value * sign for severity, value in given.items()}
-    margin = min(turned.values()) - rule.recover_value * sign if rule.recover_value is not None and turned else 0.0
+    mildest = min((value * sign for value in given.values()), default=0.0)
+    margin = mildest - rule.recover_value * sign if rule.recover_value is not None and given else 0.0
     return Limits(sign, tuple(float(turned.get(severity, math.inf)) for severity in SEVERITIES), max(float(margin), 0.0))
 
 

@@ -140,10 +140,10 @@ def test_severity_falls_by_the_same_distance() -> None:
 
 
 def test_a_gap_restarts_the_wait() -> None:
-    """What was waiting when samples stopped for a minute waits anew: nobody knows what was between."""
+    """What was pending when samples stopped for a minute is cancelled and begins anew: nobody knows what was between."""
     fleet = Fleet(CPU)
     fleet.cpu([85.0] * 5)
-    assert fleet.cpu([85.0] * 12, 100) == []
+    assert kinds(fleet.cpu([85.0] * 12, 100)) == ["cancelled", "pending"]
     assert kinds(fleet.cpu([85.0], 160)) == ["firing"]
 
 
