@@ -18,6 +18,7 @@ from shared.names import metric_name, split_metric
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from jinja2.nodes import Filter
     from jinja2.sandbox import SandboxedEnvironment
 
 FIELDS: Mapping[str, str] = {
@@ -98,17 +99,33 @@ def compiled(template: str) -> tuple["Template", frozenset[str]]:
             if not isinstance(node, allowed):
                 raise TemplateError(f"{type(node).__name__} is not allowed in a template; it may hold {{{{ name }}}} and "
                                     "{{ name|filter }} only")
-            if isinstance(node, nodes.Filter) and node.name not in FILTERS:
-                raise TemplateError(f"there is no filter {node.name[:40]!r}; there are {', '.join(FILTERS)}")
+            if isinstance(node, nodes.Filter):
+                _check_filter(node)
         made = _environment().from_string(template)
         made.render({})
+    except TemplateError:
+        raise
     except TemplateSyntaxError as error:
         raise TemplateError(f"line {error.lineno}: {error.message}") from None
     except RecursionError:
         raise TemplateError("the template is nested too deeply") from None
     except TypeError as error:
         raise TemplateError(f"a filter does not take this: {error}") from None
+    except Exception as error:  # numbers and text that Jinja reads, and Python does not
+        raise TemplateError(f"it cannot be read: {str(error)[:100]}") from None
     return made, frozenset(node.name for node in tree.find_all(nodes.Name))
+
+
+def _check_filter(node: "Filter") -> None:
+    """Raises TemplateError for a filter that is not known, is given a spread of arguments, or lets the text grow without end."""
+    from jinja2 import nodes
+
+    if node.name not in FILTERS:
+        raise TemplateError(f"there is no filter {node.name[:40]!r}; there are {', '.join(FILTERS)}")
+    if node.dyn_args is not None or node.dyn_kwargs is not None:
+        raise TemplateError(f"{node.name} takes its arguments one by one, without *")
+    if node.name == "json" and any(inner.name == "json" for inner in node.find_all(nodes.Filter)):
+        raise TemplateError("json may stand only once in a row: it doubles what it quotes")
 
 
 @functools.cache

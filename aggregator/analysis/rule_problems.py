@@ -55,6 +55,8 @@ def converted(plain: Any, kind: type[Any]) -> Any:
         return msgspec.convert(plain, kind)
     except msgspec.ValidationError as error:
         raise RuleProblemsError(dict([_shape(str(error), kind)])) from None
+    except UnicodeEncodeError:
+        raise RuleProblemsError({"body": r"a text holds one of \ud800 to \udfff, which are no characters"}) from None
 
 
 def _shape(text: str, kind: type[Any]) -> tuple[str, str]:

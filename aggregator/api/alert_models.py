@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from aggregator.api.models import Model, example
+from aggregator.api.parameters import TEXT
 
 Severities = Literal["info", "warning", "error", "critical"]
-Text = Annotated[str, StringConstraints(max_length=1024, pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$")]
+Text = Annotated[str, StringConstraints(max_length=1024, pattern=TEXT)]
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 InstanceValue = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^{},=\"\x00-\x1f\x7f]+$")]
 

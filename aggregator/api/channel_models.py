@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 from aggregator.analysis.channels import Email, Type
 from aggregator.analysis.routing import Route
 from aggregator.api.models import Model, example
-from aggregator.api.parameters import PRINTABLE
+from aggregator.api.parameters import PRINTABLE, TEXT
 from aggregator.api.quiet_models import MatchModel
 from shared.wire import Severity
 
@@ -19,6 +19,7 @@ Secret = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=
 Key = Annotated[str, StringConstraints(min_length=16, max_length=500, pattern=PRINTABLE)]
 MailAddress = Annotated[str, StringConstraints(pattern=r"^[^@\s,<>]{1,64}@[^@\s,<>]{1,190}$")]
 Names = Annotated[list[Name], Field(max_length=20)]
+Grouping = Annotated[str, StringConstraints(max_length=100, pattern=PRINTABLE)]
 
 _EMAIL = {"host": "smtp.example.com", "port": 587, "user": "drumbeat", "from": "drumbeat@example.com", "to": ["ops@example.com"],
           "tls": "starttls"}
@@ -72,7 +73,7 @@ class ChannelSettingsModel(Model):
     enabled: bool = True
     send_resolved: bool = Field(default=True, description="whether it is told that alerts are over")
     min_severity: Severity = Field(default="info", description="milder alerts are not told")
-    template: Annotated[str, StringConstraints(max_length=10_000)] = Field(
+    template: Annotated[str, StringConstraints(max_length=10_000, pattern=TEXT)] = Field(
         default="", description='of a webhook\'s requests, instead of drumbeat\'s own JSON: {"text": {{ title|json }}}')
 
 
@@ -119,7 +120,7 @@ class RouteSettingsModel(Model):
         default=None, description="after all others, or where it is, when missing")
     match: MatchModel = Field(default_factory=MatchModel, description="without it, every alert")
     channels: Names
-    group_by: Annotated[list[str], Field(max_length=8)] = Field(
+    group_by: Annotated[list[Grouping], Field(max_length=8)] = Field(
         default=["type"], description="host, rule, type, severity or label:KEY: what the alerts of one message have in common")
     wait: Annotated[float, Field(ge=0, le=3600)] = Field(default=30.0, description="s that a new group gathers alerts")
     interval: Annotated[float, Field(ge=1, le=86_400)] = Field(default=300.0, description="s between messages at least")

@@ -20,6 +20,9 @@ from aggregator.store import fleet
 from shared.names import MAX_NAME_BYTES, is_host, split_metric
 
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+TEXT = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f]*$"
+"""Patterns of one line, and of text that may have several. A string without a pattern lets through what no database takes."""
+
 MAX_METRICS = 100
 MAX_POINTS = 5000
 MAX_VALUES = 5_000_000

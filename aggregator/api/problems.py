@@ -29,10 +29,15 @@ class Problem(Exception):  # noqa: N818 (RFC 9457's word)
 
     def response(self) -> Response:
         body: dict[str, Any] = {"type": "about:blank", "title": HTTPStatus(self.status).phrase, "status": self.status,
-                                "detail": self.detail}
+                                "detail": sayable(self.detail)}
         if self.errors:
-            body["errors"] = self.errors
+            body["errors"] = [{name: sayable(text) for name, text in one.items()} for one in self.errors]
         return Response(msgspec.json.encode(body), self.status, media_type=MEDIA_TYPE, headers=self.headers)
+
+
+def sayable(text: str) -> str:
+    """Text that quotes what somebody sent: halves of surrogate pairs, which JSON lets pass, are spelt out."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def not_found(kind: str, name: str) -> Problem:

@@ -9,7 +9,7 @@ from pydantic import Field, WithJsonSchema
 
 from aggregator.analysis.rules import Override, Rule
 from aggregator.api.models import Model, example
-from aggregator.api.parameters import PRINTABLE, Word
+from aggregator.api.parameters import Word
 
 
 def _schema(kind: type[Any], shown: dict[str, Any]) -> dict[str, Any]:
@@ -99,13 +99,6 @@ class CheckedRulesModel(Model):
         {"field": "metric", "message": "there is no such metric (did you mean disk.percent?)"}]}]})
     valid: bool
     rules: list[CheckedRuleModel]
-
-
-class NoteModel(Model):
-    """What is said of it in the audit log and with the alert."""
-
-    model_config = example({"note": "the file system was enlarged"})
-    note: str = Field(default="", max_length=1000, pattern=PRINTABLE)
 
 
 class ResolvedModel(Model):

@@ -7,10 +7,11 @@ from fastapi import APIRouter, Path, Query, Response
 from aggregator.analysis import rule_problems
 from aggregator.analysis.rules import Kind, Override, Rule
 from aggregator.api import formats, previews, rule_models
+from aggregator.api.alert_models import NoteModel
 from aggregator.api.backend import Backend, Ready
 from aggregator.api.formats import Wanted
 from aggregator.api.parameters import PRINTABLE, HostName, Word, existing
-from aggregator.api.problems import Problem, invalid, not_found, refused
+from aggregator.api.problems import Problem, invalid, not_found, refused, sayable
 from aggregator.api.security import Admin, Operator, Reader
 from aggregator.store import alert_actions, rules
 
@@ -101,7 +102,7 @@ def list_revisions(backend: Ready, _: Reader, wanted: Wanted, rule: RuleName) ->
 
 
 @router.post("/alert-rules/{rule}/resolutions", response_model=rule_models.ResolvedModel)
-def resolve_alerts(backend: Ready, token: Operator, rule: RuleName, body: rule_models.NoteModel) -> Response:
+def resolve_alerts(backend: Ready, token: Operator, rule: RuleName, body: NoteModel) -> Response:
     """Resolve every active alert of a rule. One whose condition lasts fires again only after it has passed once."""
     _stored(backend, rule)
     number = alert_actions.resolve_rule(backend.engine, rule, token.name, body.note, backend.now())
@@ -164,7 +165,7 @@ def _checked(plain: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:
         rule_problems.read(plain, known)
     except rule_problems.RuleProblemsError as error:
         found = error.problems
-    return {"name": str(plain.get("name", ""))[:100], "valid": not found,
+    return {"name": sayable(str(plain.get("name", ""))[:100]), "valid": not found,
             "problems": [{"field": field, "message": text} for field, text in found.items()]}
 
 
