@@ -46,10 +46,10 @@ def test_measures(value: Any, unit: str, shown: str) -> None:
     "{% include 'x' %}", "{{ host",
     "{% set x = 1 %}", "{{ value if host }}", "{{ value|round(1, 2, 3) }}",
     "{{ host|json|json }}", "{{ host|upper|json|lower|json }}", "{{ nothing|default(host|json)|json }}", "{{ " + "9" * 4400 + " }}",
-    "{{ value|round(1e999) }}", "{{ host|default(*host) }}", "{{ host|default(**host) }}", "{{ '\ud800'|json }}", "{{ " + "(" * 400 + "host" + ")" * 400 + " }}"])
+    "{{ value|round(1e999) }}", "{{ host|default(*host) }}", "{{ host|default(**host) }}", "{{ '\ud800'|json }}",
+    "{{ " + "(" * 400 + "host" + ")" * 400 + " }}"])
 def test_templates_can_do_nothing_else(text: str) -> None:
-    """Loops, arithmetic, attributes, calls, other filters and text that doubles with each filter are refused; at run time such a
-    template is shown as it is."""
+    """Loops, arithmetic, attributes, calls, other filters and text that doubles are refused; at run time they are shown."""
     with pytest.raises(messages.TemplateError):
         messages.names(text)
     assert messages.render(text, host="web-1") == (text if len(text) <= messages.LONGEST else f"{text[:messages.LONGEST - 1]}…")
