@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "token": ("aggregator.client.token", "create, list or revoke API tokens"),
     "audit": ("aggregator.client.audit", "prove from the tables that nothing is lost or doubled"),
     "migrate": ("aggregator.client.migrate", "bring the database schema up to date"),
+    "backup": ("aggregator.client.backup", "configuration and alert history into a directory"),
+    "restore": ("aggregator.client.restore", "a backup into a fresh database"),
     "doctor": ("compose.doctor", "check broker, database, disk and clocks, and say what to mend"),
     "simulate": ("agent.simulate", "a fleet of simulated hosts, for demonstrations and benchmarks"),
 }

@@ -1,0 +1,94 @@
+"""Backups read back: into a database that holds nothing yet, of the backup's schema revision, all or nothing."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from psycopg import sql
+
+from aggregator.store.backup import TABLES, BackupError, File, Manifest, columns_of
+from shared import database
+from shared.database import Connection
+
+_FRESH = ("configuration", "retention_policy")
+"""Tables that hold rows as soon as the schema is there."""
+
+
+def restore(connection: Connection, directory: Path, manifest: Manifest, *, force: bool = False) -> None:
+    """Fill the database from a backup that was read, all or nothing. `force`: delete everything that it holds before.
+
+    Raises BackupError where it holds something, services are at work on it, or its schema is of another revision.
+    """
+    with connection.transaction():
+        _check_schema(connection, manifest)
+        if others := _services(connection):
+            raise BackupError(f"{', '.join(others)} {'is' if len(others) == 1 else 'are'} at work on this database; "
+                              "stop every service of drumbeat first")
+        if not force and (used := [table for table in TABLES if table not in _FRESH and _has_rows(connection, table)]):
+            raise BackupError(f"the database is in use: {', '.join(used)} hold rows; restore into a fresh one, or give --force, "
+                              "which deletes everything that it holds, history included")
+        _empty(connection, all_of_it=force)
+        for table in TABLES:
+            _restore_table(connection, table, directory / f"{table}.csv", manifest.tables[table])
+        _set_counters(connection)
+
+
+def revision(connection: Connection) -> str:
+    """The revision of the schema; empty where there is none."""
+    if connection.execute("SELECT to_regclass('schema_version') IS NULL").fetchone() == (True,):
+        return ""
+    row = connection.execute("SELECT version_num FROM schema_version").fetchone()
+    return "" if row is None else str(row[0])
+
+
+def _check_schema(connection: Connection, manifest: Manifest) -> None:
+    found = revision(connection)
+    if found != manifest.revision:
+        raise BackupError(f"the backup is of schema {manifest.revision}, the database of {found or 'none'}; restore into an "
+                          "empty database, which is brought to the backup's revision and then to this version's")
+    for table, file in manifest.tables.items():
+        if unknown := sorted(set(file.columns) - set(columns_of(connection, table))):
+            raise BackupError(f"table {table} has no column {unknown[0]}: the schema is not what its revision says")
+
+
+def _services(connection: Connection) -> list[str]:
+    """Services of drumbeat that are connected, by the names of their connections."""
+    return sorted({"-".join(row[0].split("-")[:2]) for row in connection.execute(
+        """SELECT application_name FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+             AND application_name LIKE 'drumbeat-%'""")})
+
+
+def _has_rows(connection: Connection, table: str) -> bool:
+    return connection.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(table))).fetchone() is not None
+
+
+def _empty(connection: Connection, *, all_of_it: bool) -> None:
+    tables: Sequence[str] = _FRESH
+    if all_of_it:
+        tables = [row[0] for row in connection.execute(
+            """SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+                 AND NOT relispartition AND relname <> 'schema_version'""")]
+    connection.execute(sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(map(sql.Identifier, tables))))
+
+
+def _restore_table(connection: Connection, table: str, path: Path, file: File) -> None:
+    query = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, file.columns)))
+    with connection.cursor() as cursor, path.open("rb") as opened:
+        try:
+            with cursor.copy(query) as copy:
+                while block := opened.read(1 << 16):
+                    copy.write(block)
+        except database.Refused as error:
+            raise BackupError(f"table {table}: {str(error).partition(chr(10))[0]}") from None
+        if cursor.rowcount != file.rows:
+            raise BackupError(f"table {table}: {cursor.rowcount} rows of {file.rows} were taken")
+
+
+def _set_counters(connection: Connection) -> None:
+    """New rows get ids that are free."""
+    counters = [(f"pg_get_serial_sequence('{table}', 'id')", table) for table in TABLES
+                if connection.execute("SELECT pg_get_serial_sequence(%s, a.attname) FROM pg_attribute a WHERE "
+                                      "a.attrelid = to_regclass(%s) AND a.attname = 'id' AND a.attidentity <> ''",
+                                      [table, table]).fetchone()]
+    for sequence, table in [*counters, ("'alert_id'", "alert"), ("'alert_event_id'", "alert_event")]:
+        connection.execute(f"SELECT setval({sequence}, (SELECT coalesce(max(id), 0) + 1 FROM {table}), false)")  # noqa: S608
