@@ -45,10 +45,12 @@ def next_after(schedule: Schedule, after: datetime) -> datetime | None:
 
 def firings(schedule: Schedule, after: datetime, count: int) -> list[datetime]:
     """The next `count` firings later than `after`. Raises ScheduleError."""
-    found: list[datetime] = []
-    at: datetime | None = after
-    while at is not None and len(found) < count and (at := next_after(schedule, at)) is not None:
-        found.append(at)
+    end, found = moment("end", schedule.end), list[datetime]()
+    for at in _following(schedule, after):
+        if len(found) >= count or (end is not None and at > end):
+            break
+        if not found or at > found[-1]:  # two local times that do not exist are one moment
+            found.append(at)
     return found
 
 
@@ -81,7 +83,7 @@ def zone(name: str) -> ZoneInfo:
 
 
 def _following(schedule: Schedule, after: datetime) -> Iterator[datetime]:
-    """Firings later than `after`, at least the first of them."""
+    """Firings later than `after`, in order."""
     start = moment("start", schedule.start)
     if start is not None and after < start:
         after = start - timedelta(microseconds=1)
@@ -94,7 +96,9 @@ def _following(schedule: Schedule, after: datetime) -> Iterator[datetime]:
         if at > after:
             yield at
     elif schedule.kind == "interval":
-        yield _next_interval(schedule, after, start or datetime(2000, 1, 1, tzinfo=UTC))
+        at = after
+        while (at := _next_interval(schedule, at, start or datetime(2000, 1, 1, tzinfo=UTC))) - after < FAR:
+            yield at
     elif schedule.kind == "cron":
         yield from _cron(schedule, after)
     else:
@@ -107,7 +111,8 @@ def _next_interval(schedule: Schedule, after: datetime, start: datetime) -> date
     if after < start:
         return start
     steps = int((after - start).total_seconds() // schedule.every) + 1
-    return start + timedelta(seconds=steps * schedule.every)
+    at = start + timedelta(seconds=steps * schedule.every)
+    return at if at > after else start + timedelta(seconds=(steps + 1) * schedule.every)  # rounded to microseconds
 
 
 def _cron(schedule: Schedule, after: datetime) -> Iterator[datetime]:

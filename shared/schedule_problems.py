@@ -47,9 +47,14 @@ def read(plain: Any, now: datetime | None) -> Schedule:
 def problems(schedule: Schedule, now: datetime | None) -> dict[str, str]:
     """Field → what is wrong with it and the mend; empty where nothing is. `now` None: it need not fire any more."""
     found: dict[str, str] = {}
-    for field, text in (*_kind(schedule), *_target(schedule.target), *_contents(schedule)):
+    for field, text in (*_kind(schedule), *_target(schedule.target, schedule.kind), *_contents(schedule)):
         found.setdefault(field, text)
     return found or dict(_firing(schedule, now))
+
+
+def fires_alike(one: Schedule, other: Schedule) -> bool:
+    """Whether two schedules fire at the same times."""
+    return all(getattr(one, name) == getattr(other, name) for name in ("kind", "enabled", "timezone", *_TIMING))
 
 
 def contents_fault(plain: Any) -> str:
@@ -77,7 +82,7 @@ def _kind(schedule: Schedule) -> Found:
         yield "window", "a maintenance window covers the hosts of a task; this target has none"
 
 
-def _target(target: Target) -> Found:
+def _target(target: Target, kind: Kind) -> Found:
     unset = {field.name: field.default for field in msgspec.structs.fields(Target)}
     for name in msgspec.structs.asdict(target):
         if name != "type" and name not in _OF_TARGETS[target.type] and getattr(target, name) not in (unset[name], [], {}):
@@ -87,7 +92,7 @@ def _target(target: Target) -> Found:
             f"; allowed: {', '.join(DUTIES)}"
     if target.type == "task" and not target.task:
         yield "target.task", "is missing: the name of a task in the agents' own configuration"
-    if target.type == "task" and not (target.hosts or target.labels):
+    if target.type == "task" and kind != "manual" and not (target.hosts or target.labels):
         yield "target.hosts", 'is empty, which means nobody; name hosts, patterns such as "web-*", or ["*"] for all'
 
 

@@ -23,12 +23,14 @@ from aggregator.api.routes import (
     channels,
     containers,
     data,
+    executions,
     fleet,
     health,
     history,
     hosts,
     probes,
     quiet,
+    schedules,
     words,
 )
 from aggregator.store import reading, tokens
@@ -64,14 +66,15 @@ class Api:
 def _model(path: str) -> Any:
     """The model that OpenAPI shows for GET `path`."""
     modules = (hosts, containers, history, health, fleet, data, words, administration, probes, alerts, alert_rules, quiet,
-               channels, audit_log)
+               channels, audit_log, schedules, executions)
     routes = [route for module in modules for route in module.router.routes if isinstance(route, APIRoute)]
     return next(route.response_model for route in routes if "GET" in route.methods and route.path_regex.match(path))
 
 
 TABLES = ("host, host_now, stream, gap, reject, layout, sample, rollup_1m, rollup_1h, rollup_1d, snapshot, health_profile, slot, "
           "alert, alert_event, outbox, inbox, audit_log, rule, rule_revision, rule_override, silence, maintenance_window, "
-          "dependency, notification_channel, notification_route, notification_group, notification, notification_attempt")
+          "dependency, notification_channel, notification_route, notification_group, notification, notification_attempt, "
+          "schedule, execution, execution_event, schedule_outbox, trigger_key, collection_config, host_config")
 
 
 def empty(connection: Connection) -> None:

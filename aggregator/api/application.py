@@ -20,6 +20,7 @@ from aggregator.api.routes import (
     channels,
     containers,
     data,
+    executions,
     exposition,
     fleet,
     health,
@@ -27,6 +28,7 @@ from aggregator.api.routes import (
     hosts,
     probes,
     quiet,
+    schedules,
     words,
 )
 from aggregator.api.security import TokenCache
@@ -49,6 +51,8 @@ TAGS = [
     {"name": "alert rules", "description": "Rules, overrides per host, and a preview over stored history"},
     {"name": "quiet", "description": "Silences, maintenance windows and dependencies between hosts"},
     {"name": "notifications", "description": "Channels, routes and what was delivered"},
+    {"name": "schedules", "description": "When something happens: on the bus, on hosts, in drumbeat itself"},
+    {"name": "executions", "description": "What became of it; restarts and signals on hosts; annotations of charts"},
     {"name": "data", "description": "Storage, statistics and rejects"},
     {"name": "words", "description": "Metrics and payloads"},
     {"name": "administration", "description": "Retention, health profiles, tokens and the audit log"},
@@ -112,11 +116,12 @@ def build(backend: Backend, *, root_path: str = "", cors_origins: Sequence[str] 
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=3)
     app.add_middleware(BodyLimit)
     if cors_origins:
-        app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins), allow_methods=["GET", "PUT", "POST", "DELETE"],
-                           allow_headers=["Authorization", "Content-Type"])
+        app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins),
+                           allow_methods=["GET", "PUT", "PATCH", "POST", "DELETE"],
+                           allow_headers=["Authorization", "Content-Type", "Idempotency-Key"])
     known = Depends(KnownParameters())
-    for module in (hosts, containers, history, health, fleet, alerts, alert_rules, quiet, channels, data, words, administration,
-                   audit_log, exposition):
+    for module in (hosts, containers, history, health, fleet, alerts, alert_rules, quiet, channels, schedules, executions, data,
+                   words, administration, audit_log, exposition):
         app.include_router(module.router, dependencies=[known])
     app.include_router(probes.router)
     return app

@@ -1,4 +1,4 @@
-"""Versions of what ingest and the notifier keep in memory: `rules`, `quiet`, `notifications`. A change counts its one up."""
+"""Versions of what services keep in memory: rules, quiet, notifications, schedules, collection. A change counts its one up."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from sqlalchemy import Connection, text
 
 from shared import database
 
-Part = Literal["rules", "quiet", "notifications"]
+Part = Literal["rules", "quiet", "notifications", "schedules", "collection"]
 
 
 def changed(connection: Connection, part: Part) -> None:
