@@ -400,7 +400,7 @@ class Engine:
                 if value[row] > 0:
                     self._turns.texts[key] = self._presence.reason(row, self._hosts, now)
                     reading = max(float(value[row]), LOST if self._hosts.all[row].name in self.down else 0.0)
-                elif is_known and heard[row]:
+                elif is_known and heard[row] and not self._is_silent(row):
                     self._turns.texts[key] = "the host reports again"
                     reading = 0.0
                 else:
