@@ -10,6 +10,8 @@ Rooms, in the order of the data path:
   records in them, `bookmark` what it remembers beside them, `holes` what it lacks, `recovery` how it is opened again,
   `durability` when the disk has it; `memory_spool` where there is no disk
 * `delivery`      what to send when, and what to send again (pure)
+* `tasks/`        what this host may be asked to do, where its own tasks file allows it
+* `remote_config` collection settings from the centre
 * `loop`, `command`     the beat (`ticks` says when), and `drumbeat agent`
 * `once`          one sample as a table for people
 * `simulate`      `drumbeat simulate`, a fleet in one process

@@ -14,13 +14,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, structs
 
-from agent.collection import Collection
-from agent.collectors import Collector, build
 from agent.inventory import read_inventory
-from agent.loop import Agent, Queue
+from agent.loop import Agent, Queue, Readings
 from agent.memory_spool import MemorySpool
+from agent.remote_config import Measuring
 from agent.segments import SpoolError
 from agent.spool import Limits, Spool
+from agent.tasks.door import Door
 from shared import __version__, bus, logs, settings, topics, wire
 from shared.names import host_name, is_host
 
@@ -51,6 +51,9 @@ class AgentSettings(Struct, frozen=True, kw_only=True):
     interfaces_exclude: Annotated[Patterns, Meta(description="network interfaces to leave out, as patterns")] = ()
     process_interval: Annotated[float, Meta(ge=1, le=3600, description="seconds between listings of processes")] = 30.0
     docker_socket: Annotated[str, Meta(description="socket of the Docker daemon")] = "/var/run/docker.sock"
+    tasks_file: Annotated[Path | None, Meta(description="TOML file of the tasks that this host allows (default: none is "
+                                                        "allowed)")] = None
+    remote_config: Annotated[bool, Meta(description="take collection settings from the centre")] = True
     spool_bytes: Annotated[int, Meta(ge=4 << 20, description="bytes that the spool may take, at least 4194304; the oldest "
                                                              "samples go first")] = 256 << 20
     spool_days: Annotated[float, Meta(gt=0, le=3650, description="days after which unsent samples are given up")] = 7.0
@@ -76,23 +79,18 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         raise settings.SettingsError(f"--host: {host!r} is not a host name; allowed: a lower-case letter or digit, then "
                                      "lower-case letters, digits, - and _, at most 63")
     _check_labels(host, options.labels)
-    collectors = _collectors(options, host)
+    options = structs.replace(options, host=host)
     if options.once:
-        return _print_once(options, host, collectors)
+        return _print_once(options)
     brokers, tls = _brokers(options), bus.Tls(options.broker_ca_file, options.broker_cert_file, options.broker_key_file)
-    return _run(options, host, collectors, brokers, tls, environ)
+    return _run(options, brokers, tls, (options.data or settings.default_data_directory(environ)) / "agent")
 
 
-def _run(options: AgentSettings, host: str, collectors: list[Collector], brokers: tuple[bus.Broker, ...], tls: bus.Tls,
-         environ: Mapping[str, str]) -> int:
+def _run(options: AgentSettings, brokers: tuple[bus.Broker, ...], tls: bus.Tls, directory: Path) -> int:
     log, boot_id = logs.get("agent"), read_boot_id()
-    with _spool(options, boot_id, environ) as spool, contextlib.closing(Collection(collectors)) as collection:
-        def inventory(now: float, states: list[wire.CollectorState]) -> wire.Inventory:
-            return read_inventory(host, options.labels, now, collectors=collectors, states=states)
-
-        agent = Agent(host, options.interval, topics.Topics(options.topic_root), spool, collection, inventory,
-                      boot_id=boot_id, resend_rate=options.resend_rate)
-        logs.event(log, "starting", host=host, version=__version__, interval=options.interval, epoch=spool.epoch,
+    with _spool(options, boot_id, directory) as spool, contextlib.closing(_measuring(options, directory)) as measuring:
+        agent = _agent(options, spool, measuring, directory, boot_id)
+        logs.event(log, "starting", host=options.host, version=__version__, interval=measuring.interval, epoch=spool.epoch,
                    broker=",".join(map(str, brokers)), spooled=spool.pending)
         gc.collect()
         gc.freeze()
@@ -113,9 +111,23 @@ def _check_labels(host: str, labels: dict[str, str]) -> None:
         raise settings.SettingsError(f"--labels: {error}; allowed: at most 64, each of at most 1024 characters") from None
 
 
-def _collectors(options: AgentSettings, host: str) -> list[Collector]:
+def _agent(options: AgentSettings, spool: Queue, measuring: Measuring, directory: Path, boot_id: str) -> Agent:
+    def inventory(now: float, states: list[wire.CollectorState]) -> wire.Inventory:
+        return read_inventory(options.host, options.labels, now, collectors=measuring.collectors, states=states,
+                              revision=measuring.revision, problem=measuring.problem)
+
+    def configure(payload: bytes) -> tuple[float, Readings] | None:
+        return (measuring.interval, measuring.collection) if measuring.receive(payload) else None
+
+    tasks = Door(options.host, options.tasks_file, directory / "tasks", boot_id=boot_id, docker_socket=options.docker_socket)
+    return Agent(options.host, measuring.interval, topics.Topics(options.topic_root), spool, measuring.collection, inventory,
+                 boot_id=boot_id, tasks=tasks, configure=configure, resend_rate=options.resend_rate)
+
+
+def _measuring(options: AgentSettings, directory: Path | None) -> Measuring:
+    """What is measured; with a directory the settings of the centre count, where they are wanted."""
     try:
-        return build(structs.replace(options, host=host))
+        return Measuring(options, directory / "collection.json" if directory is not None and options.remote_config else None)
     except ValueError as error:
         raise settings.SettingsError(f"--collectors: {error}") from None
 
@@ -133,8 +145,7 @@ def _brokers(options: AgentSettings) -> tuple[bus.Broker, ...]:
 
 
 @contextlib.contextmanager
-def _spool(options: AgentSettings, boot_id: str, environ: Mapping[str, str]) -> Iterator[Queue]:
-    directory = (options.data or settings.default_data_directory(environ)) / "agent"
+def _spool(options: AgentSettings, boot_id: str, directory: Path) -> Iterator[Queue]:
     limits = Limits(max_bytes=options.spool_bytes, max_seconds=options.spool_days * 86_400,
                     kept_bytes=min(64 << 20, options.spool_bytes // 4), fsync_seconds=options.spool_fsync_seconds,
                     ahead_records=max(LEAST_AHEAD, int(AHEAD_SECONDS / options.interval)))
@@ -150,17 +161,17 @@ def _spool(options: AgentSettings, boot_id: str, environ: Mapping[str, str]) -> 
         yield spool
 
 
-def _print_once(options: AgentSettings, host: str, collectors: list[Collector]) -> int:
+def _print_once(options: AgentSettings) -> int:
     from agent import once
 
-    with contextlib.closing(Collection(collectors)) as collection:
-        ts, metrics = once.read_once(collection)
+    with contextlib.closing(_measuring(options, None)) as measuring:
+        ts, metrics = once.read_once(measuring.collection)
         if options.json:
-            sample = wire.Sample(v=wire.VERSION, host=host, epoch="0" * 16, seq=1, ts=round(ts, 3), metrics=metrics,
+            sample = wire.Sample(v=wire.VERSION, host=options.host, epoch="0" * 16, seq=1, ts=round(ts, 3), metrics=metrics,
                                  oldest=1, interval=options.interval)
             sys.stdout.buffer.write(wire.encode(sample) + b"\n")
         else:
-            once.print_sample(host, metrics, collection.states())
+            once.print_sample(options.host, metrics, measuring.collection.states())
     return 0
 
 

@@ -25,8 +25,11 @@ SIOCGIFADDR = 0x8915
 
 
 def read_inventory(host: str, labels: Mapping[str, str], now: float, *, collectors: Sequence[Collector],
-                   states: Sequence[CollectorState], root: str = "/") -> Inventory:
-    """The inventory of this host; what cannot be read is left empty. Quick: small files only."""
+                   states: Sequence[CollectorState], revision: int = 0, problem: str = "", root: str = "/") -> Inventory:
+    """The inventory of this host; what cannot be read is left empty. Quick: small files only.
+
+    `revision` and `problem` are of the collection settings from the centre.
+    """
     uname, cpuinfo = os.uname(), procfs.read_text(f"{root}/proc/cpuinfo")
     memory = meminfo(procfs.read_text(f"{root}/proc/meminfo").encode())
     model, count, cores = cpu(cpuinfo)
@@ -40,7 +43,8 @@ def read_inventory(host: str, labels: Mapping[str, str], now: float, *, collecto
         mounts=[mount for one in collectors if isinstance(one, Filesystem) for mount in one.mounts],
         interfaces=read_interfaces(root),
         gpus=[gpu for one in collectors if isinstance(one, GpuCollector) for gpu in one.gpus],
-        labels=dict(labels), collectors=list(states), agent_version=__version__, python=platform.python_version())
+        labels=dict(labels), collectors=list(states), agent_version=__version__, python=platform.python_version(),
+        config_revision=revision, config_problem=problem)
 
 
 def cpu(cpuinfo: str) -> tuple[str, int, int]:

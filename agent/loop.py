@@ -1,6 +1,7 @@
 """The agent's one thread: read at the tick, spool, publish once, and between ticks listen and send the backlog."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -45,15 +46,34 @@ class Readings(Protocol):
     def states(self) -> list[wire.CollectorState]: ...
 
 
+class Tasks(Protocol):
+    """What this host is asked to do; `agent.tasks.door.Door` is the real one. Nothing of it ever waits, but `close`."""
+
+    def received(self, payload: bytes) -> None: ...
+    def connected(self) -> None: ...
+    def step(self, publish: Callable[[bytes], bool]) -> None: ...
+    def wait(self) -> float: ...
+    def close(self, publish: Callable[[bytes], bool]) -> None: ...
+
+
 class Agent:
-    """One host's agent. `read_inventory` is given the wall clock and the states of the collectors."""
+    """One host's agent. `read_inventory` is given the wall clock and the states of the collectors.
+
+    `configure` is given what came on `down/config` and answers with the interval and the readings that count from now on,
+    None where they stay.
+    """
 
     def __init__(self, host: str, interval: float, topics: Topics, spool: Queue, collection: Readings,
                  read_inventory: Callable[[float, list[wire.CollectorState]], wire.Inventory], *, boot_id: str = "",
+                 tasks: Tasks | None = None,
+                 configure: Callable[[bytes], tuple[float, Readings] | None] | None = None,
                  resend_rate: float = 200.0, wall: Callable[[], float] = time.time,
                  monotonic: Callable[[], float] = time.monotonic) -> None:
         self._host, self._interval, self._topics, self._spool = host, interval, topics, spool
         self._collection, self._read_inventory, self._boot_id = collection, read_inventory, boot_id
+        self._tasks, self._configure = tasks, configure
+        self._wanted: bytes | None = None
+        self._ticks = Ticks(0.0, interval)
         self._wall, self._monotonic = wall, monotonic
         self._delivery = Delivery(spool.confirmed, resend_rate)
         self._snapshots: dict[str, bytes] = {}
@@ -72,21 +92,49 @@ class Agent:
                         tls=tls, on_connected=self._on_connected, wake=wake) as client:
             self._client = client
             self._guarded(self._prime)
-            ticks = Ticks(self._monotonic() + min(FIRST_TICK_SECONDS, self._interval), self._interval)
+            self._begin_ticks()
             while not self.stopping:
-                self._turn(client, ticks)
+                self._turn(client)
+            if self._tasks is not None:
+                self._tasks.close(self._report)
             self._say_goodbye(client)
 
-    def _turn(self, client: bus.Client, ticks: Ticks) -> None:
+    def _begin_ticks(self) -> None:
+        self._ticks = Ticks(self._monotonic() + min(FIRST_TICK_SECONDS, self._interval), self._interval)
+
+    def _turn(self, client: bus.Client) -> None:
         now = self._monotonic()
         if not client.is_connected:
             self._delivery.disconnected()
-        if now >= ticks.due_at:
+        if now >= self._ticks.due_at:
             self._guarded(self._tick)
-            ticks.passed(self._monotonic())
+            self._ticks.passed(self._monotonic())
         self._guarded(self._catch_up)
+        self._guarded(self._follow_wishes)
         now = self._monotonic()
-        client.poll(min(max(ticks.due_at - now, 0.0), self._delivery.wait(now), LONGEST_WAIT))
+        tasks_wait = LONGEST_WAIT if self._tasks is None else self._tasks.wait()
+        client.poll(min(max(self._ticks.due_at - now, 0.0), self._delivery.wait(now), tasks_wait, LONGEST_WAIT))
+
+    def _follow_wishes(self) -> None:
+        """Collection settings and tasks that others want of this host."""
+        if self._wanted is not None and self._configure is not None:
+            wanted, self._wanted = self._wanted, None
+            self._reconfigure(self._configure(wanted))
+        if self._tasks is not None:
+            self._tasks.step(self._report)
+
+    def _reconfigure(self, change: tuple[float, Readings] | None) -> None:
+        """Measure as wanted from now on, and tell which settings count."""
+        self._inventory_at = -math.inf
+        if change is None:
+            self._watch_inventory()
+            return
+        self._interval, self._collection = change
+        self._prime()
+        self._begin_ticks()
+
+    def _report(self, payload: bytes) -> bool:
+        return self._publish(self._topics.up(self._host, "execution"), payload)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """A fault of ours costs one step, never the agent."""
@@ -157,6 +205,8 @@ class Agent:
             self._publish(self._topics.up(self._host, "inventory"), wire.encode(self._inventory), qos=1, retain=True)
         for kind, payload in self._snapshots.items():
             self._publish(self._topics.up(self._host, kind), payload, retain=True)
+        if self._tasks is not None:
+            self._tasks.connected()
 
     def _say_hello(self) -> None:
         hello = wire.Hello(host=self._host, epoch=self._spool.epoch, oldest=self._spool.oldest, newest=self._spool.newest,
@@ -165,13 +215,20 @@ class Agent:
 
     def _on_message(self, topic: bytes, payload: bytes, _retained: bool) -> None:
         if topic.endswith(b"/down/watermark"):
-            try:
-                mark = wire.decode(wire.Watermark, payload)
-            except wire.WireError as error:
-                logs.event(self._log, "unusable watermark", logging.WARNING, error=error)
-                return
-            if mark.epoch == self._spool.epoch:
-                self._on_watermark(mark.seq)
+            self._on_mark(payload)
+        elif topic.endswith(b"/down/task") and self._tasks is not None:
+            self._tasks.received(payload)
+        elif topic.endswith(b"/down/config"):
+            self._wanted = payload
+
+    def _on_mark(self, payload: bytes) -> None:
+        try:
+            mark = wire.decode(wire.Watermark, payload)
+        except wire.WireError as error:
+            logs.event(self._log, "unusable watermark", logging.WARNING, error=error)
+            return
+        if mark.epoch == self._spool.epoch:
+            self._on_watermark(mark.seq)
 
     def _on_watermark(self, seq: int) -> None:
         now, newest, before = self._monotonic(), self._spool.newest, self._delivery.confirmed

@@ -100,7 +100,7 @@ class Docker:
     def __init__(self, host: str, socket: str = "/var/run/docker.sock",
                  connect: Callable[[str], Any] | None = None) -> None:
         self._host, self._socket = host, socket.removeprefix("unix://")
-        self._connect = connect or _connected
+        self._connect = connect or open_client
         self._client: Any = None
         self._details: dict[str, Details] = {}
         self._cpu: dict[str, Counters[str]] = {}
@@ -166,7 +166,8 @@ class Docker:
         return cpu, memory(stats)
 
 
-def _connected(socket: str) -> Any:
+def open_client(socket: str) -> Any:
+    """The low-level client of the daemon behind a Unix socket; loads the library. Raises its errors."""
     import docker
 
     return docker.APIClient(base_url=f"unix://{socket}", version="auto", timeout=TIMEOUT_SECONDS)
