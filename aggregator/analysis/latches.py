@@ -11,6 +11,10 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
+ROUNDING = 1e-4
+"""Seconds by which a wait may be short: times come back from the database in whole microseconds."""
+
+
 def step(on: Flags, since: Floats, above: Flags, below: Flags, ts: Floats, hold: Floats, recover: Floats) -> tuple[Flags, Floats]:
     """The latches after one reading: (n, k) for n conditions of k levels.
 
@@ -20,7 +24,7 @@ def step(on: Flags, since: Floats, above: Flags, below: Flags, ts: Floats, hold:
     contrary = np.where(on, below, above)
     at = ts[:, None]
     since = np.where(contrary, np.where(np.isnan(since), at, since), np.nan)
-    flips = contrary & (at - since >= np.where(on, recover[:, None], hold[:, None]))
+    flips = contrary & (at - since >= np.where(on, recover[:, None], hold[:, None]) - ROUNDING)
     return on ^ flips, np.where(flips, np.nan, since)
 
 

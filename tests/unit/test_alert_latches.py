@@ -35,7 +35,7 @@ class Latch:
             return
         if self.waiting_since is None:
             self.waiting_since = ts
-        if ts - self.waiting_since >= (self.recover if self.is_on else self.hold):
+        if ts - self.waiting_since >= (self.recover if self.is_on else self.hold) - latches.ROUNDING:
             self.is_on, self.waiting_since = not self.is_on, None
 
 

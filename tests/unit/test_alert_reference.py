@@ -7,6 +7,7 @@ from alert_builders import START, Fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aggregator.analysis import latches
 from aggregator.analysis.rule_problems import problems
 from aggregator.analysis.rules import Rule, instance_text
 from shared.names import split_metric
@@ -72,7 +73,7 @@ class Condition:
             return
         if level.since is None:
             level.since = ts
-        if ts - level.since >= (self.rule.recover_for if level.is_on else self.rule.for_):
+        if ts - level.since >= (self.rule.recover_for if level.is_on else self.rule.for_) - latches.ROUNDING:
             level.is_on, level.since = not level.is_on, None
 
     def _passes(self, value: float, severity: str) -> bool:
