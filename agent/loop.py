@@ -95,8 +95,7 @@ class Agent:
             self._begin_ticks()
             while not self.stopping:
                 self._turn(client)
-            if self._tasks is not None:
-                self._tasks.close(self._report)
+            self._guarded(self._close_tasks)
             self._say_goodbye(client)
 
     def _begin_ticks(self) -> None:
@@ -132,6 +131,10 @@ class Agent:
         self._interval, self._collection = change
         self._prime()
         self._begin_ticks()
+
+    def _close_tasks(self) -> None:
+        if self._tasks is not None:
+            self._tasks.close(self._report)
 
     def _report(self, payload: bytes) -> bool:
         return self._publish(self._topics.up(self._host, "execution"), payload)

@@ -23,6 +23,7 @@ from agent.tasks.work import Control, Outcome
 
 GRACE_SECONDS = 5.0
 LOOK_SECONDS = 0.05
+FLOOD_SECONDS = 0.002
 PIECE = 65_536
 LAST_PIECES = 64
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -59,10 +60,10 @@ def _attend(process: "subprocess.Popen[bytes]", control: Control, tail: Tail) ->
             if control.asked is not None and (kill_at == math.inf or time.monotonic() >= kill_at):
                 _signal_group(process.pid, signal.SIGTERM if kill_at == math.inf else signal.SIGKILL)
                 kill_at = time.monotonic() + GRACE_SECONDS
-            if is_open:
-                is_open = not waiting.poll(LOOK_SECONDS * 1000) or _read_piece(pipe.fileno(), tail) != 0
-            else:
-                time.sleep(LOOK_SECONDS)
+            size = _read_piece(pipe.fileno(), tail) if is_open and waiting.poll(LOOK_SECONDS * 1000) else -1
+            is_open = is_open and size != 0
+            if size == PIECE or not is_open:  # one that floods us is slowed down; it must not keep the ticks from their time
+                time.sleep(FLOOD_SECONDS if is_open else LOOK_SECONDS)
         _signal_group(process.pid, signal.SIGKILL)  # before it is reaped: until then the group cannot be another one
         for _ in range(LAST_PIECES):
             if _read_piece(pipe.fileno(), tail) <= 0:

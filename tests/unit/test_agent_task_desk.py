@@ -37,6 +37,11 @@ argv = ["/bin/sh", "-c", "sleep 60 & echo $!"]
 [task.seldom]
 argv = ["/bin/true"]
 min_interval = 60
+[task.flood]
+argv = ["/bin/sh", "-c", "echo first; exec /usr/bin/yes drumbeat"]
+max_output = 20
+[task.quiet]
+argv = ["/bin/sh", "-c", "exec >/dev/null 2>&1; exec sleep 60"]
 [task.absent]
 argv = ["/nonexistent/program"]
 [task.other_cwd]
@@ -219,6 +224,20 @@ def test_a_time_out_ends_a_stubborn_program(rig, monkeypatch):
     rig.monotonic += 2
     end = rig.end()
     assert (end.state, end.reason, end.exit_code) == ("timed_out", "no end within 30 s", 137)
+
+
+@pytest.mark.parametrize(("task", "output"), [("flood", "drumbeat\ndrumbeat\n"), ("quiet", "")])
+def test_a_program_that_floods_and_one_that_closes_its_output(rig, task, output):
+    """However much a program writes, its last bytes are kept; one that closes its output is still waited for and stopped."""
+    rig.ask(task)
+    rig.until(lambda: "running" in rig.states())
+    time.sleep(0.2)
+    assert rig.step().states()[-1] == "running"
+    rig.ask(action="cancel")
+    end = rig.end()
+    assert end.state == "cancelled"
+    assert len(end.output) <= 20
+    assert output[-9:] in end.output
 
 
 def test_nothing_of_a_task_outlives_it(rig):

@@ -1,6 +1,9 @@
 """What a tasks file allows, who may write it, and which requests are refused with which field."""
 
 import os
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -218,6 +221,17 @@ def test_accounts_come_from_files(tmp_path):
     assert accounts.read_account("shop", str(tmp_path)) == accounts.Account(1001, 1002, (999, 1002))
     assert accounts.read_account("broken", str(tmp_path)) is None
     assert accounts.read_account("nobody2", str(tmp_path)) is None
+
+
+def test_the_documents_example_works():
+    """The tasks file in the agent's README is one that can be used, word by word."""
+    text = (Path(__file__).parents[2] / "agent" / "README.md").read_text()
+    example = next(block for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL) if "[task.greet]" in block)
+    file = read_entries(tomllib.loads(example))
+    request = Task(action="run", execution="e1", task="greet", arguments={"name": "web"})
+    outcome = plan(request, file, "").job(Control())
+    assert (outcome.state, outcome.output) == ("completed", "hello web --times=1\n")
+    assert all(file.find(name) is not None for name in ("restart_container", "prune_docker", "signal_process", "clean_directory"))
 
 
 NOW, OLD = 1_800_000_000.0, 1_700_000_000.0
