@@ -39,6 +39,7 @@ REASONS: dict[str, str] = {
     "epochs": "the host brings new epochs too often",
     "host": "no host of this name is known",
     "rule": "no rule of kind event watches for events of this type",
+    "events": "the host tells of events more than 1000 times an hour",
     "alert": "no such alert is active, or its state does not allow the action",
     "database": "the database refused the row",
     "internal": "the message could not be handled; the log says why",
@@ -57,6 +58,7 @@ class WireError(Exception):
 Seq = Annotated[int, Meta(ge=0, le=MAX_SEQ)]
 Host = Annotated[str, Meta(min_length=1, max_length=63)]
 Text = Annotated[str, Meta(max_length=1024)]
+Word = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 
 
 class Sample(Struct, frozen=True, gc=False):
@@ -352,11 +354,11 @@ class Event(Struct, frozen=True, kw_only=True):
     """Something that happened, told by whoever knows: raises (or with `resolved` ends) the alert of a rule of kind `event`."""
 
     v: int = VERSION
-    type: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+    type: Word
     host: Host
     message: Text = ""
     severity: Severity | None = None
-    instance: Annotated[dict[str, Annotated[str, Meta(max_length=100)]], Meta(max_length=8)] = {}
+    instance: Annotated[dict[Word, Annotated[str, Meta(max_length=100)]], Meta(max_length=8)] = {}
     resolved: bool = False
     ts: float
 

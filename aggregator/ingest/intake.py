@@ -201,8 +201,10 @@ class Receiver:
 
     def _event(self, host_name: str, payload: bytes) -> None:
         event = self._decoded(wire.Event, host_name, payload)
-        if event.type not in {rule.event or rule.name for rule in self.shard.engine.watched("event")}:
+        if event.type not in {rule.event_type for rule in self.shard.engine.watched("event")}:
             raise WireError("rule", f"no rule of kind event watches for {event.type!r}; drumbeat rules list shows them")
+        if not self.shard.hosts.add(host_name).events.take(self.now):
+            raise WireError("events")
         self.batch.events.append(event)
 
     def _decoded(self, kind: type[M], host_name: str, payload: bytes) -> M:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 MAX_AHEAD = 20_000
 MAX_NEW_EPOCHS_PER_HOUR = 20
 MAX_NEW_LAYOUTS_PER_HOUR = 120
+MAX_EVENTS_PER_HOUR = 1000
+"""Each may be an alert of its own."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class Host:
     streams: dict[str, Stream] = dataclasses.field(default_factory=dict)
     new_epochs: Budget = dataclasses.field(default_factory=lambda: Budget(MAX_NEW_EPOCHS_PER_HOUR))
     new_layouts: Budget = dataclasses.field(default_factory=lambda: Budget(MAX_NEW_LAYOUTS_PER_HOUR))
+    events: Budget = dataclasses.field(default_factory=lambda: Budget(MAX_EVENTS_PER_HOUR))
 
 
 class Hosts:
