@@ -3,7 +3,7 @@
 1. A request of a known execution is answered with its state; it never runs twice.
 2. A new one is judged: too late, not allowed, wrong arguments, too soon after the last, too many waiting → refused.
 3. Accepted, it waits for its place: one at a time of each task, four in all.
-4. It runs in a thread, is told every 10 s while it does, and asked to stop when its time is up or it is cancelled.
+4. It runs in a thread, is told every 10 s (as it was while it waited), and asked to stop when its time is up or it is cancelled.
 5. Its end is told until it is acknowledged. What was under way when the agent died has failed.
 """
 
@@ -59,7 +59,7 @@ class Desk:
         self._telling = Telling(host, journal)
         self._waiting: dict[str, Plan] = {}
         self._live: dict[str, _Live] = {}
-        self._upkeep_at = 0.0
+        self._upkeep_at = self._waiting_beat_at = 0.0
         self._log = logs.get("tasks")
         self._tell_what_is_allowed()
         for entry in [one for one in journal.entries.values() if not one.has_ended]:
@@ -89,6 +89,7 @@ class Desk:
         for execution, live in list(self._live.items()):
             self._attend(execution, live, now)
         self._begin_waiting(now)
+        self._beat_waiting(now)
         self._telling.step(publish, self._wall(), now)
         if now >= self._upkeep_at or len(self._journal.entries) > FULL_ENTRIES:
             self._journal.forget_old(self._wall())
@@ -163,6 +164,13 @@ class Desk:
             else:
                 busy.add(waiting.task)
                 self._begin(execution, waiting, now)
+
+    def _beat_waiting(self, now: float) -> None:
+        """What waits for its place is told too, or else it would be taken for lost."""
+        if now >= self._waiting_beat_at:
+            self._waiting_beat_at = now + BEAT_SECONDS
+            for execution in self._waiting:
+                self._telling.tell(execution)
 
     def _begin(self, execution: str, waiting: Plan, now: float) -> None:
         work = Work(self._journal.entries[execution], waiting.job, self._journal.write, read_start, self._wall)

@@ -264,6 +264,8 @@ def test_one_at_a_time_of_a_task_and_four_in_all(rig):
     rig.ask("hello", "b1")
     assert rig.end("b1").state == "completed", "another task does not wait"
     assert rig.states("a2") == ["accepted"]
+    rig.monotonic += 11
+    assert rig.step().states("a2") == ["accepted", "accepted"], "what waits is told too"
     rig.wall += 20
     rig.ask(action="cancel", execution="a1")
     rig.end("a1")
