@@ -97,7 +97,7 @@ class AlertSummaryModel(Model):
     muted: int
     unknown: int
     dismissed: int = Field(description="active, but dismissed")
-    history_count: int = Field(description="alerts that are over and still kept")
+    history_count: int = Field(description="alerts that are over and still kept; counted up to 100000")
 
 
 class AlertEventModel(Model):
@@ -162,7 +162,7 @@ class ToldModel(Model):
     id: int
     channel: str
     route: str
-    kind: str = Field(description="alerts, repeat, escalation, test or channel")
+    kind: str = Field(description="alerts, repeat, escalation, test, channel or report")
     state: str = Field(description="due, delivered or failed")
     created_at: datetime
     finished_at: datetime | None

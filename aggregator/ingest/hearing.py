@@ -85,7 +85,7 @@ class Hearing:
             alert_actions.expire_acknowledgements(cursor, _time(now))
         active = {alert.id for alert in self._shard.engine.alerts.values() if alert.is_active}
         if active:
-            self.refresh(active - alerts.fetch_active_ids(self._connection, self._lease))
+            self.refresh(active - alerts.fetch_active(self._connection, active))
 
     def refresh(self, ids: Collection[int]) -> dict[int, Alert]:
         """Bring alerts in memory to what the table has; the table's, by id."""

@@ -33,11 +33,6 @@ def messages(host: str, inventory: wire.Inventory | None, topics: Topics, prefix
     return [(topic(host, prefix), msgspec.json.encode(config))]
 
 
-def removal(host: str, prefix: str = DEFAULT_PREFIX) -> list[Message]:
-    """What makes Home Assistant forget the device of `host`."""
-    return [(topic(host, prefix), b"")]
-
-
 def topic(host: str, prefix: str = DEFAULT_PREFIX) -> str:
     """Where the device of `host` is made known."""
     return f"{prefix}/device/{_id(host)}/config"

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from aggregator.store.alert_list import COUNT_LIMIT
 from aggregator.store.reading import fetch_row
 
 _SHOWN = "a.state IN ('firing', 'unknown') AND a.dismissed_at IS NULL"
@@ -30,6 +31,7 @@ def fetch_summary(engine: Engine, now: datetime) -> dict[str, Any]:
 
 
 def fetch_history_count(engine: Engine) -> int:
-    """How many alerts are kept that have fired and are over."""
-    row = fetch_row(engine, "SELECT count(*) AS alerts FROM alert WHERE state = 'resolved'")
+    """How many alerts are kept that have fired and are over; COUNT_LIMIT at most."""
+    row = fetch_row(engine, """SELECT count(*) AS alerts FROM (
+                               SELECT 1 FROM alert WHERE state = 'resolved' LIMIT :limit) AS found""", {"limit": COUNT_LIMIT})
     return int(row["alerts"]) if row else 0
