@@ -20,7 +20,7 @@ FIELDS = frozenset({"version", "notification", "kind", "route", "group", "title"
                     "made_at", "sent_at", "body"})
 """What a webhook's template may name: the fields of `document`, and the text that people get."""
 
-Kind = Literal["alerts", "repeat", "escalation", "test", "channel"]
+Kind = Literal["alerts", "repeat", "escalation", "test", "channel", "report"]
 
 
 class Told(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -64,6 +64,11 @@ def channel_content(channel: str, since: float, error: str, now: float) -> Conte
                    text=f"The channel {channel} fails since {_at(since)}: {error}\nWhat it has to tell is kept for 4 hours.")
 
 
+def report_content(text: str, now: float) -> Content:
+    """A daily report; its first line is its title."""
+    return Content(kind="report", text=text, made_at=now)
+
+
 def worst(told: Content) -> str:
     """The severity of the worst alert that still fires, else of the worst; empty without alerts."""
     firing = [one for one in told.alerts if one.resolved_at is None] or told.alerts
@@ -81,6 +86,8 @@ def title(told: Content) -> str:
         return "drumbeat: test"
     if told.kind == "channel":
         return f"drumbeat: the channel {told.channel} fails"
+    if told.kind == "report":
+        return told.text.partition("\n")[0].removeprefix("# ")[:TITLE_CHARS]
     firing = [one.alert for one in told.alerts if one.resolved_at is None]
     about = firing or [one.alert for one in told.alerts]
     word = {"repeat": "still ", "escalation": "nobody has acknowledged: "}.get(told.kind, "")

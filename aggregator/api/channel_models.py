@@ -167,7 +167,7 @@ class NotificationModel(Model):
     id: int
     channel: str
     route: str
-    kind: str = Field(description="alerts, repeat, escalation, test, or channel: that another one fails")
+    kind: str = Field(description="alerts, repeat, escalation, test, report, or channel: that another one fails")
     title: str
     state: str = Field(description="due, delivered or failed")
     alert_ids: list[int]

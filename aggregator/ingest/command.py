@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -29,6 +30,8 @@ class IngestSettings(Struct, frozen=True, kw_only=True):
     homeassistant: Annotated[bool, Meta(description="make hosts known to Home Assistant by MQTT discovery")] = False
     homeassistant_prefix: Annotated[str, Meta(
         description="Home Assistant's discovery prefix", pattern=r"^[^/+#\s][^+#\s]*[^/+#\s]$")] = DEFAULT_PREFIX
+    output_directory: Annotated[str, Meta(description="directory that backups, exports and reports of schedules are written to; "
+                                                      "default: output in DRUMBEAT_DATA, where that is set")] = ""
     data: Annotated[str, Meta(description="data directory whose env file is read")] = ""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(description="least level logged")] = "info"
     log_format: Annotated[Literal["text", "json"], Meta(description="text for people, json for machines")] = "text"
@@ -47,7 +50,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     except database.DatabaseUrlError as error:
         raise SettingsError(f"--database-url: {error}") from None
     service = Service(settings.database_url, brokers, tls, Topics(settings.topic_root), settings.slots,
-                      homeassistant_prefix=settings.homeassistant_prefix if settings.homeassistant else "")
+                      homeassistant_prefix=settings.homeassistant_prefix if settings.homeassistant else "",
+                      output=_output(settings, environ))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     try:
@@ -61,3 +65,11 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     finally:
         server.close()
     return 0
+
+
+def _output(settings: IngestSettings, environ: Mapping[str, str]) -> Path | None:
+    """Where duties may write; None: nowhere."""
+    if settings.output_directory:
+        return Path(settings.output_directory).expanduser().absolute()
+    data = settings.data or environ.get("DRUMBEAT_DATA", "")
+    return Path(data).expanduser().absolute() / "output" if data else None

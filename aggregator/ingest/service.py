@@ -10,10 +10,12 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from aggregator.ingest import takeover, upkeep
 from aggregator.ingest.commit import AlertsRefusedError
 from aggregator.ingest.devices import Devices
+from aggregator.ingest.duties.foreman import Foreman
 from aggregator.ingest.gauges import Gauges
 from aggregator.ingest.intake import Receiver
 from aggregator.ingest.slot import Slot
@@ -32,8 +34,12 @@ class Service:
     """One ingest process."""
 
     def __init__(self, database_url: str, brokers: tuple[Broker, ...], tls: Tls, topics: Topics, slot_count: int,
-                 clock: Callable[[], float] = time.time, *, homeassistant_prefix: str = "") -> None:
-        """`homeassistant_prefix`: where hosts are made known to Home Assistant; empty where they are not."""
+                 clock: Callable[[], float] = time.time, *, homeassistant_prefix: str = "",
+                 output: Path | None = None) -> None:
+        """`homeassistant_prefix`: where hosts are made known to Home Assistant; empty where they are not.
+
+        `output`: the directory that duties may write to; without one, those that write fail.
+        """
         self._url, self._brokers, self._tls, self._topics = database_url, brokers, tls, topics
         self._slot_count, self._clock, self._homeassistant_prefix = slot_count, clock, homeassistant_prefix
         self._owner = f"drumbeat-ingest-{secrets.token_hex(8)}"
@@ -42,6 +48,7 @@ class Service:
         self._client: Client | None = None
         self._alive_at = time.monotonic()
         self.gauges = Gauges()
+        self._foreman = Foreman(database_url, output)
 
     def stop(self) -> None:
         """Finish the beat, give the slot back and return from `run`."""
@@ -60,12 +67,19 @@ class Service:
 
     def run(self) -> None:
         """Until `stop`. Only what nothing can be done about leaves it as an exception."""
+        try:
+            self._run()
+        finally:
+            self._foreman.close()
+
+    def _run(self) -> None:
         while not self._stopping:
             self._doing = "waiting for the database"
             if not database.wait_until_ready(self._url, self._owner, self._is_stopping):
                 return
             try:
                 database.migrate(self._url)
+                self._foreman.start()  # slot or not: any process may do what schedules ask for
                 with database.open_connection(self._url, self._owner) as connection:
                     self._own(connection)
             except slots.LeaseLostError:

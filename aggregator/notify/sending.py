@@ -139,7 +139,7 @@ def _send_apprise(attempt: Attempt) -> None:
 
 
 def _type(told: notices.Content) -> str:
-    if told.kind == "test" or notices.is_resolution(told):
+    if told.kind in ("test", "report") or notices.is_resolution(told):
         return "success" if told.alerts else "info"
     return {"critical": "failure", "error": "failure", "info": "info"}.get(notices.worst(told), "warning")
 

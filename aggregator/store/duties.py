@@ -91,11 +91,11 @@ def renew(connection: Connection, claimed: Claimed) -> bool:
         [LEASE_SECONDS, claimed.id, claimed.executor]).rowcount == 1
 
 
-def is_wanted(connection: Connection, claimed: Claimed) -> bool:
-    """Whether nobody has cancelled or ended it meanwhile."""
-    return connection.execute(
-        "SELECT 1 FROM execution WHERE id = %s AND executor = %s AND state = 'running' AND NOT is_cancelling",
-        [claimed.id, claimed.executor]).fetchone() is not None
+def fetch_standing(connection: Connection, claimed: Claimed) -> Literal["ours", "cancelling", "gone"]:
+    """How an execution stands: ours and wanted, to be cancelled, or no longer ours."""
+    row = connection.execute("SELECT is_cancelling FROM execution WHERE id = %s AND executor = %s AND state = 'running'",
+                             [claimed.id, claimed.executor]).fetchone()
+    return "gone" if row is None else "cancelling" if row[0] else "ours"
 
 
 def write_end(connection: Connection, ended: Ended) -> bool:

@@ -26,7 +26,7 @@ def write(connection: Connection, path: Path, *, metrics: Sequence[str], hosts: 
         wanted = f"SELECT row_to_json(point)::text FROM ({wanted}) AS point"  # noqa: S608 (constants)
     size = 0
     with connection.cursor() as cursor, path.open("xb") as file, \
-            cursor.copy(f"COPY ({wanted}) TO STDOUT ({_OPTIONS[form]})",  # type: ignore[arg-type]
+            cursor.copy(f"COPY ({wanted}) TO STDOUT ({_OPTIONS[form]})",
                         [since, until, [_like(metric) for metric in metrics], [_like(host) for host in hosts or ["*"]]]) as copy:
         for block in copy:
             size += file.write(block)

@@ -57,6 +57,11 @@ def ensure(connection: Connection, names: Sequence[str]) -> dict[str, int]:
     return {name: host_id for name, host_id in rows}  # noqa: C416 (a cursor of pairs, not a mapping)
 
 
+def fetch_names(connection: Connection) -> list[tuple[int, str]]:
+    """(id, name) of every host."""
+    return connection.execute("SELECT id, name FROM host ORDER BY id").fetchall()
+
+
 def fetch_slot(connection: Connection,
                lease: Lease) -> Iterator[tuple[int, str, float | None, float | None, float | None]]:
     """(id, name, newest ts, received at, interval) of every host of a slot."""

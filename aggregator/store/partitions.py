@@ -57,6 +57,11 @@ def ensure(connection: Connection, since: datetime, until: datetime) -> list[str
     return made
 
 
+def fetch_names(connection: Connection) -> list[str]:
+    """Every partition of the history tables."""
+    return list(_existing(connection))
+
+
 def fetch_old(connection: Connection, keep_days: Mapping[str, int], now: datetime) -> list[str]:
     """Partitions that lie wholly before what their retention policy keeps."""
     return [name for name, (table, until) in _existing(connection).items()

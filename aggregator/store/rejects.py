@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from aggregator.store.samples import Cursor
+from shared.database import Connection
 
 MAX_ROWS = 100_000
 HEAD_BYTES = 2048
@@ -34,9 +35,16 @@ def write(cursor: Cursor, rejects: Sequence[Reject], received_at: datetime) -> N
                             len(reject.payload), hashlib.sha256(reject.payload).digest(), head, reject.epoch, reject.seq))
 
 
-def trim(cursor: Cursor) -> None:
-    """Keep the newest MAX_ROWS."""
-    cursor.execute("DELETE FROM reject WHERE id <= (SELECT max(id) FROM reject) - %s", [MAX_ROWS])
+def trim(cursor: Cursor) -> int:
+    """Keep the newest MAX_ROWS; how many were deleted."""
+    return cursor.execute("DELETE FROM reject WHERE id <= (SELECT max(id) FROM reject) - %s", [MAX_ROWS]).rowcount
+
+
+def delete_old(connection: Connection, days: int, limit: int) -> int:
+    """Delete up to `limit` that are older than so many days; how many that were."""
+    return connection.execute(
+        """DELETE FROM reject WHERE id IN (SELECT id FROM reject WHERE received_at < now() - make_interval(days => %s)
+                                           LIMIT %s)""", [days, limit]).rowcount
 
 
 def _text(text: str) -> str:

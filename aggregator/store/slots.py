@@ -57,6 +57,12 @@ def renew(connection: Connection, lease: Lease) -> None:
         raise LeaseLostError
 
 
+def fetch_closed_to(connection: Connection) -> datetime | None:
+    """Up to when every slot that is held has rolled up; None where none is held."""
+    row = connection.execute("SELECT min(rolled_up_to) FROM slot WHERE expires_at > now()").fetchone()
+    return None if row is None else row[0]
+
+
 def release(connection: Connection, lease: Lease) -> None:
     """Give the slot back at a clean stop, so that a standby need not wait."""
     connection.execute("UPDATE slot SET expires_at = now() - interval '1 second' WHERE slot = %s AND epoch = %s",

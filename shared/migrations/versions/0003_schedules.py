@@ -132,6 +132,9 @@ CREATE TABLE host_config (
 );
 COMMENT ON TABLE host_config IS 'What each host should collect, and which revision of it the agent says it has applied.';
 
+ALTER TABLE notification DROP CONSTRAINT notification_kind_check, ADD CONSTRAINT notification_kind_check
+  CHECK (kind IN ('alerts', 'repeat', 'escalation', 'test', 'channel', 'report'));
+
 INSERT INTO configuration (name) VALUES ('schedules'), ('collection');
 INSERT INTO retention_policy (name, keep_days) VALUES ('executions', 90);
 """
