@@ -21,6 +21,7 @@ from aggregator.api.routes import (
     alerts,
     audit_log,
     channels,
+    collection,
     containers,
     data,
     executions,
@@ -66,7 +67,7 @@ class Api:
 def _model(path: str) -> Any:
     """The model that OpenAPI shows for GET `path`."""
     modules = (hosts, containers, history, health, fleet, data, words, administration, probes, alerts, alert_rules, quiet,
-               channels, audit_log, schedules, executions)
+               channels, audit_log, schedules, executions, collection)
     routes = [route for module in modules for route in module.router.routes if isinstance(route, APIRoute)]
     return next(route.response_model for route in routes if "GET" in route.methods and route.path_regex.match(path))
 

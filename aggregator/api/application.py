@@ -18,6 +18,7 @@ from aggregator.api.routes import (
     alerts,
     audit_log,
     channels,
+    collection,
     containers,
     data,
     executions,
@@ -53,6 +54,7 @@ TAGS = [
     {"name": "notifications", "description": "Channels, routes and what was delivered"},
     {"name": "schedules", "description": "When something happens: on the bus, on hosts, in drumbeat itself"},
     {"name": "executions", "description": "What became of it; restarts and signals on hosts; annotations of charts"},
+    {"name": "collection", "description": "Collection settings from the centre"},
     {"name": "data", "description": "Storage, statistics and rejects"},
     {"name": "words", "description": "Metrics and payloads"},
     {"name": "administration", "description": "Retention, health profiles, tokens and the audit log"},
@@ -120,8 +122,8 @@ def build(backend: Backend, *, root_path: str = "", cors_origins: Sequence[str] 
                            allow_methods=["GET", "PUT", "PATCH", "POST", "DELETE"],
                            allow_headers=["Authorization", "Content-Type", "Idempotency-Key"])
     known = Depends(KnownParameters())
-    for module in (hosts, containers, history, health, fleet, alerts, alert_rules, quiet, channels, schedules, executions, data,
-                   words, administration, audit_log, exposition):
+    for module in (hosts, containers, history, health, fleet, alerts, alert_rules, quiet, channels, schedules, executions,
+                   collection, data, words, administration, audit_log, exposition):
         app.include_router(module.router, dependencies=[known])
     app.include_router(probes.router)
     return app

@@ -23,28 +23,31 @@ _MORE = "e.schedule_id, e.target, e.payload, e.not_before, e.not_after, e.lease_
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which executions: None or empty means any. `since` and `until` bound when they were made."""
+    """Which executions: None or empty means any. `since` and `until` bound when they were made.
+
+    `schedules`: the ids of those that the name or tag asked for means, or None where there are too many to name.
+    """
 
     states: tuple[str, ...] = ()
     schedules: tuple[int, ...] | None = None
+    tag: str | None = None
     host: str | None = None
     parent: str | None = None
-    cause: str | None = None
     since: datetime | None = None
     until: datetime | None = None
 
 
-def fetch_schedule_ids(engine: Engine, name: str | None, tag: str | None) -> tuple[int, ...]:
-    """Ids of the schedules of a name or with a tag, deleted ones included."""
+def fetch_schedule_ids(engine: Engine, name: str | None, tag: str | None) -> tuple[int, ...] | None:
+    """Ids of the schedules of a name or with a tag, deleted ones included; None: all, or more than MANY."""
     clauses = [clause for clause, value in (("name = :name", name), ("definition->'tags' ? :tag", tag)) if value is not None]
-    rows = fetch_rows(engine, f"SELECT id FROM schedule WHERE {' AND '.join(clauses) or 'true'}", {"name": name, "tag": tag})  # noqa: S608 (constants)
-    return tuple(row["id"] for row in rows)
+    rows = [] if not clauses else fetch_rows(engine, f"SELECT id FROM schedule WHERE {' AND '.join(clauses)} LIMIT :limit",  # noqa: S608 (constants)
+                                             {"name": name, "tag": tag, "limit": MANY + 1})
+    return tuple(row["id"] for row in rows) if clauses and len(rows) <= MANY else None
 
 
 def order(asked: Filter) -> str:
     """The time by which a list is in order, newest first: a cursor belongs to one order."""
-    is_by_schedule = asked.schedules is not None and len(asked.schedules) <= MANY and not asked.parent and not asked.host
-    return "scheduled_for" if is_by_schedule else "created_at"
+    return "scheduled_for" if asked.schedules is not None and not asked.parent and not asked.host else "created_at"
 
 
 def fetch_page(engine: Engine, asked: Filter, *, limit: int, after: tuple[datetime, str] | None = None) -> list[dict[str, Any]]:
@@ -60,6 +63,8 @@ def fetch_page(engine: Engine, asked: Filter, *, limit: int, after: tuple[dateti
     else:
         if asked.schedules is not None:
             where.append("e.schedule_id = ANY (:ids)")
+        elif asked.tag is not None:
+            where.append("EXISTS (SELECT FROM schedule t WHERE t.id = e.schedule_id AND t.definition->'tags' ? :tag)")
         found = f"SELECT * FROM execution e WHERE {' AND '.join(where)} {newest}"  # noqa: S608 (constants)
     return fetch_rows(engine, f"""SELECT {_COLUMNS} FROM ({found}) AS e JOIN schedule s ON s.id = e.schedule_id
                                   ORDER BY e.{by} DESC, e.id""",  # noqa: S608 (constants)
@@ -99,7 +104,7 @@ def _where(asked: Filter) -> list[str]:
     if asked.states:
         where.append(f"e.state IN ({_quoted(asked.states)})")
     given = (("e.host = :host AND e.host <> ''", asked.host), ("e.parent = :parent AND e.parent IS NOT NULL", asked.parent),
-             ("e.cause = :cause", asked.cause), ("e.created_at >= :since", asked.since), ("e.created_at < :until", asked.until))
+             ("e.created_at >= :since", asked.since), ("e.created_at < :until", asked.until))
     return where + [clause for clause, value in given if value is not None]
 
 

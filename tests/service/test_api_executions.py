@@ -63,7 +63,7 @@ def test_executions_are_listed_by_what_is_asked(api: Api) -> None:
     assert listed(api) == ["l3", "p1", "l2", "l1"]
     cases: list[tuple[dict[str, Any], list[str]]] = [
         ({"schedule": "lights"}, ["l3", "l2", "l1"]), ({"tag": "docker"}, ["p1"]), ({"schedule": "prune", "tag": "x"}, []),
-        ({"state": "failed"}, ["l2"]), ({"state": ["failed", "pending"]}, ["l3", "l2"]), ({"cause": "manual"}, ["l3"]),
+        ({"state": "failed"}, ["l2"]), ({"state": ["failed", "pending"]}, ["l3", "l2"]),
         ({"schedule": "lights", "state": "completed"}, ["l1"]), ({"schedule": "none"}, []),
         ({"host": "web-1"}, ["p1-web-1", "p1-web-1-2"]), ({"host": "web-1", "schedule": "lights"}, []),
         ({"parent": "p1"}, ["p1-web-1", "p1-web-1-2", "p1-web-2"]), ({"parent": "p1", "state": "running"}, ["p1-web-2"]),

@@ -33,12 +33,11 @@ Page = Annotated[Cursor, Query(alias="cursor")]
 @router.get("/executions", response_model=schedule_models.ExecutionsModel)
 def list_executions(backend: Ready, _: Reader, wanted: Wanted, state: Asked = [],  # noqa: B006 (FastAPI copies it)
                     schedule: Word | None = None, host: Word | None = None, tag: Word | None = None,
-                    cause: schedule_models.Causes | None = None,
                     parent: Annotated[Word | None, Query(description="the hosts of this fleet execution")] = None,
                     start: Since = None, end: Until = None, limit: Limit = 100, page: Page = None) -> Response:
     """Executions, the latest first; those of a fleet as one. With `host` or `parent` those on single hosts."""
-    ids = executions.fetch_schedule_ids(backend.engine, schedule, tag) if schedule is not None or tag is not None else None
-    asked = executions.Filter(states=tuple(state), schedules=ids, host=host, parent=parent, cause=cause,
+    ids = executions.fetch_schedule_ids(backend.engine, schedule, tag)
+    asked = executions.Filter(states=tuple(state), schedules=ids, tag=tag, host=host, parent=parent,
                               since=_instant(start, "from"), until=_instant(end, "to"))
     return _page(backend, wanted, asked, limit, page)
 
