@@ -25,7 +25,7 @@ class SchedulerSettings(Struct, frozen=True, kw_only=True):
     topic_root: Annotated[str, Meta(description="root of all topics", pattern=r"^[^/+#\s][^+#\s]*[^/+#\s]$")] = DEFAULT_ROOT
     host: Annotated[str, Meta(description="host that alerts about executions without a host are told of; default: this machine",
                               pattern=r"^([a-z0-9][a-z0-9_-]{0,62})?$")] = ""
-    max_due: Annotated[int, Meta(description="executions taken up in one transaction", ge=1, le=10_000)] = 500
+    max_due: Annotated[int, Meta(description="executions taken up in one transaction", ge=1, le=10_000)] = 250
     probe_listen: Annotated[str, Meta(description="address of /livez, /readyz and /metrics")] = "127.0.0.1"
     probe_port: Annotated[int, Meta(description="port of /livez, /readyz and /metrics; 0 = any free", ge=0, le=65535)] = 8482
     data: Annotated[str, Meta(description="data directory whose env file is read")] = ""

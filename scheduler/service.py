@@ -30,13 +30,14 @@ BACKLOG_SECONDS = 5.0
 ALL_SECONDS = 3600.0
 RECENT_SECONDS = 300.0
 LEAVE_SECONDS = 2.0
+PUSH_SECONDS = 0.1
 
 
 class Service:
     """One scheduler process."""
 
     def __init__(self, database_url: str, brokers: tuple[Broker, ...], tls: Tls, topics: Topics, *, host: str,
-                 max_due: int = 500) -> None:
+                 max_due: int = 250) -> None:
         """`host`: whom alerts about executions without a host are told of."""
         self._url, self._brokers, self._tls, self._topics = database_url, brokers, tls, topics
         self._host, self._max_due = host, max_due
@@ -118,18 +119,19 @@ class Service:
             rounds.take_ear()
             self._count(connection)
         found = glance.fetch(connection)
-        self._act(found, rounds, is_tick="tick" in rung, is_connected=teller.is_connected)
+        self._act(found, rounds, client, is_tick="tick" in rung)
         if found.due_at is not None:
             found = glance.fetch(connection) if found.is_due else found
             if found.due_at is not None:
                 ticker.arm((found.due_at - found.at).total_seconds())
 
-    def _act(self, found: Glance, rounds: Rounds, *, is_tick: bool, is_connected: bool) -> None:
+    def _act(self, found: Glance, rounds: Rounds, client: Client, *, is_tick: bool) -> None:
         if found.is_due:
             has_more = True
             while has_more and not self._has_to_stop():
                 has_more = rounds.fire()
                 has_more = rounds.release() or has_more
+                client.flush(PUSH_SECONDS)  # what is released is said before more is
         if is_tick and found.has_open:
             rounds.watch()
         if found.has_untold or is_tick:
@@ -137,7 +139,7 @@ class Service:
                 pass
         if found.has_open or found.is_due:
             rounds.send_tasks()
-        if found.has_messages and is_connected:
+        if found.has_messages and client.is_connected:
             rounds.take_over()
 
     def _confirm(self, teller: Teller, rounds: Rounds, *, is_last: bool = False) -> bool:

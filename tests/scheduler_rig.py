@@ -53,7 +53,7 @@ class Schedulers:
         self._broker_url, self._database_url, self._root = broker_url, database_url, topic_root
         self._started = []
 
-    def __call__(self, *, host="web-1", max_due=500, wait=True):
+    def __call__(self, *, host="web-1", max_due=250, wait=True):
         """Start one more; `wait` until it is ready."""
         service = Service(self._database_url, bus.read_brokers(self._broker_url), bus.Tls(), Topics(self._root), host=host,
                           max_due=max_due)

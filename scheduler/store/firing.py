@@ -4,6 +4,7 @@ import dataclasses
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -11,7 +12,7 @@ from scheduler.planning import Plan
 from scheduler.store.runs import readable
 from shared.database import Connection
 from shared.recurrence import delay
-from shared.schedules import Schedule, definition
+from shared.schedules import Schedule
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,11 +46,10 @@ def write(connection: Connection, planned: Sequence[tuple[Due, Plan]]) -> int:
                  not_after, told, ended_at)
                SELECT id, schedule_id, at, cause, state, reason, target, payload, greatest(at + jitter, CASE cause WHEN 'misfire'
                  THEN now() ELSE at END), greatest(at + jitter, now()) + grace, told, CASE state WHEN 'missed' THEN now() END
-               FROM unnest(%s::text[], %s::int[], %s::timestamptz[], %s::text[], %s::text[], %s::text[], %s::jsonb[], %s::jsonb[],
-                 %s::interval[], %s::interval[], %s::text[])
-                 AS n (id, schedule_id, at, cause, state, reason, target, payload, jitter, grace, told)
+               FROM jsonb_to_recordset(%s::jsonb) AS n (id text, schedule_id int, at timestamptz, cause text, state text,
+                 reason text, target jsonb, payload jsonb, jitter interval, grace interval, told text)
                ON CONFLICT (schedule_id, scheduled_for, host, attempt) DO NOTHING""",
-            [list(column) for column in zip(*rows, strict=True)]).rowcount
+            [msgspec.json.encode(rows).decode()]).rowcount
     connection.execute(
         """UPDATE schedule s SET next_at = n.next_at, fired_at = CASE WHEN n.fired THEN now() ELSE s.fired_at END
            FROM unnest(%s::int[], %s::timestamptz[], %s::bool[]) AS n (id, next_at, fired) WHERE s.id = n.id""",
@@ -57,9 +57,9 @@ def write(connection: Connection, planned: Sequence[tuple[Due, Plan]]) -> int:
     return made
 
 
-def _row(due: Due, at: datetime, cause: str, missed: str, *, is_settled: bool) -> tuple[object, ...]:
-    plain = definition(due.schedule)
+def _row(due: Due, at: datetime, cause: str, missed: str, *, is_settled: bool) -> dict[str, Any]:
     state = "missed" if missed else "pending"
-    return (secrets.token_hex(8), due.id, at, cause, state, missed, msgspec.json.encode(plain["target"]).decode(),
-            msgspec.json.encode(due.schedule.payload).decode(), f"{delay(due.schedule, at):.3f} s", f"{due.schedule.grace} s",
-            state if is_settled else "pending")
+    return {
+        "id": secrets.token_hex(8), "schedule_id": due.id, "at": at, "cause": cause, "state": state, "reason": missed,
+        "target": due.schedule.target, "payload": due.schedule.payload, "jitter": f"{delay(due.schedule, at):.3f} s",
+        "grace": f"{due.schedule.grace} s", "told": state if is_settled else "pending"}

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
+import msgspec
+
 from shared.database import Connection
 
 CLAIM_SECONDS = 10.0
@@ -23,14 +25,14 @@ def write(connection: Connection, messages: Sequence[Message]) -> list[Message]:
     """Keep messages until they are published; the same with their ids."""
     if not messages:
         return []
-    rows = connection.execute(
+    rows = [{"place": place, "topic": one.topic, "payload": msgspec.Raw(one.payload), "fires": one.fires}
+            for place, one in enumerate(messages)]
+    written = connection.execute(
         """INSERT INTO schedule_outbox (topic, payload, execution_id, claimed_until)
            SELECT topic, payload, nullif(fires, ''), now() + make_interval(secs => %s)
-           FROM unnest(%s::text[], %s::jsonb[], %s::text[]) WITH ORDINALITY AS n (topic, payload, fires, place) ORDER BY place
-           RETURNING id""",
-        [CLAIM_SECONDS, [one.topic for one in messages], [one.payload.decode() for one in messages],
-         [one.fires for one in messages]])
-    return [dataclasses.replace(one, id=number) for one, (number,) in zip(messages, rows, strict=True)]
+           FROM jsonb_to_recordset(%s::jsonb) AS n (place int, topic text, payload jsonb, fires text) ORDER BY place
+           RETURNING id""", [CLAIM_SECONDS, msgspec.json.encode(rows).decode()])
+    return [dataclasses.replace(one, id=number) for one, (number,) in zip(messages, written, strict=True)]
 
 
 def take_over(connection: Connection, most: int) -> list[Message]:

@@ -1,0 +1,112 @@
+"""The scheduler: start and memory with 10,000 schedules, lateness of 1,000 due in one second, idle CPU, history of 1,000,000.
+
+Arguments: `broker=nats` (or mosquitto), `schedules=10000`, `due=1000`, `bursts=5`, `idle=20` (s), `executions=1000000`.
+"""
+
+import json
+import statistics
+import time
+from datetime import UTC, datetime, timedelta
+
+from rig import Rig, _is_ready, cpu_seconds, rss_mb, wait_for
+
+from compose import programs
+from shared import bus, database
+from shared.topics import Topics
+
+HISTORY = """SELECT id, schedule_id, host, state, scheduled_for, ended_at FROM execution WHERE {} ORDER BY {} LIMIT 50"""
+QUERIES = {"of a schedule": ("parent IS NULL AND schedule_id = %s", "scheduled_for DESC, id", lambda n: n % 10_000 + 1),
+           "of a host": ("host = %s", "created_at DESC", lambda n: f"web-{n % 500}"),
+           "before a time": ("parent IS NULL AND created_at < %s", "created_at DESC, id",
+                             lambda n: datetime.now(UTC) - timedelta(seconds=n * 997 % 500_000))}
+
+
+class Subscriber:
+    """Notes when each firing is heard."""
+
+    def __init__(self, url):
+        self.heard = []
+        self.client = bus.Client(bus.read_brokers(url), f"bench-{time.time_ns()}", self._note,
+                                 subscriptions=[Topics().fire("+")])
+        self.poll(lambda: self.client.is_connected, 10)
+
+    def _note(self, _topic, payload, _retained):
+        self.heard.append((time.time(), payload))
+
+    def poll(self, until, seconds):
+        deadline = time.monotonic() + seconds
+        while not until():
+            if time.monotonic() > deadline:
+                raise SystemExit("the firings did not come")
+            self.client.poll(0.005)
+
+
+def fill(connection, count):
+    """Schedules that are due far from now."""
+    connection.execute("""INSERT INTO schedule (name, definition, enabled, next_at)
+        SELECT 'beat-' || n, jsonb_build_object('name', 'beat-' || n, 'kind', 'cron', 'cron', '0 4 1 1 *', 'target',
+          jsonb_build_object('type', 'bus'), 'payload', jsonb_build_object('number', n)), true, now() + interval '30 days'
+        FROM generate_series(1, %s) AS n""", [count])
+    connection.execute("VACUUM ANALYZE schedule")
+
+
+def burst(connection, subscriber, count):
+    """Let so many fire in the same second; the lateness of each as a subscriber sees it, sorted."""
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3)
+    connection.execute("""UPDATE schedule SET next_at = %s::timestamptz, definition = definition
+        || jsonb_build_object('kind', 'once', 'at', %s::text) WHERE id <= %s""", [at, at.isoformat(), count])
+    subscriber.heard.clear()
+    subscriber.poll(lambda: len(subscriber.heard) >= count, 30)
+    late = sorted(heard - json.loads(payload)["scheduled_at"] for heard, payload in subscriber.heard)
+    assert len({json.loads(payload)["execution"] for _, payload in subscriber.heard}) == count
+    return late
+
+
+def history(connection, count):
+    """p95 of pages of the history, ms, by what is asked for."""
+    connection.execute("""INSERT INTO execution (id, schedule_id, scheduled_for, cause, state, told, host, target, not_before,
+          not_after, ended_at, created_at)
+        SELECT 'h' || n, n %% 10000 + 1, now() - n * interval '0.5 s', 'schedule', 'completed', 'completed',
+          CASE n %% 2 WHEN 0 THEN 'web-' || n %% 500 ELSE '' END, '{"type": "bus"}', now(), now(), now(),
+          now() - n * interval '0.5 s' FROM generate_series(1, %s) AS n""", [count])
+    connection.execute("VACUUM ANALYZE execution")
+    figures = {}
+    for name, (where, order, value) in QUERIES.items():
+        taken = []
+        for number in range(200):
+            began = time.perf_counter()
+            connection.execute(HISTORY.format(where, order), [value(number * 7)]).fetchall()
+            taken.append((time.perf_counter() - began) * 1000)
+        figures[name] = round(statistics.quantiles(taken, n=20)[-1], 2)
+    return figures
+
+
+def main(arguments):
+    """Run it; the figures."""
+    schedules, due = int(arguments.get("schedules", 10_000)), int(arguments.get("due", 1000))
+    with Rig(arguments.get("broker", "nats")) as rig, _migrated(rig.database_url) as connection:
+        fill(connection, schedules)
+        port, began = programs.free_port(), time.monotonic()
+        process = rig.command("scheduler", "--probe-port", str(port), "--log-level", "warning")
+        wait_for(lambda: _is_ready(port), 30, "scheduler ready")
+        start = time.monotonic() - began
+        time.sleep(3)
+        used, idle = cpu_seconds(process.pid), float(arguments.get("idle", 20))
+        time.sleep(idle)
+        idle = (cpu_seconds(process.pid) - used) / idle * 100
+        subscriber = Subscriber(rig.broker_url)
+        bursts = [burst(connection, subscriber, due) for _ in range(int(arguments.get("bursts", 5)))]
+        late = sorted(value for each in bursts for value in each)
+        figures = {"start_s": round(start, 2), "rss_mb": round(rss_mb(process.pid), 1), "idle_cpu_percent": round(idle, 2),
+                   "lateness_p50_ms": round(late[len(late) // 2] * 1000), "last_ms": round(late[-1] * 1000),
+                   "lateness_p99_ms": round(late[len(late) * 99 // 100] * 1000)}
+        for name, value in figures.items():
+            print(f"{name:20} {value}", flush=True)
+        figures["history_p95_ms"] = history(connection, int(arguments.get("executions", 1_000_000)))
+        print(f"history p95, ms      {figures['history_p95_ms']}")
+        return figures
+
+
+def _migrated(url):
+    database.migrate(url)
+    return database.open_connection(url, "bench")
