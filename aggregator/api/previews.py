@@ -26,6 +26,8 @@ SHORT_SECONDS, SHORT_STEP = 7200, 5
 """Spans up to this are tried on raw history, in steps of 5 s; longer ones on minutes."""
 LONGEST_SECONDS = 31 * 86_400
 MAX_HOSTS, MAX_SERIES, MAX_RESULTS = 2000, 1000, 1000
+MAX_READINGS = 12_000_000
+"""Steps of all series together: one takes about 50 bytes while it is judged."""
 HOSTS_AT_ONCE, NAMES_AT_ONCE = 10, 200
 
 _KINDS = {"forecast": "it needs fits over a past that is not kept", "baseline": "it needs baselines of the past",
@@ -75,8 +77,8 @@ def answer(backend: Backend, rule: Rule, asked: AskedPreviewModel) -> dict[str, 
     for i in range(0, len(chosen), HOSTS_AT_ONCE):
         series, number = _read(backend, chosen[i:i + HOSTS_AT_ONCE], grid)
         found, known = found + series, known + number
-        if len(found) > MAX_SERIES:
-            raise invalid("hosts", f"more than {MAX_SERIES} series pass a threshold: ask for fewer hosts")
+        if len(found) > (most := min(MAX_SERIES, MAX_READINGS // grid.count)):
+            raise invalid("hosts", f"more than {most} series pass a threshold: ask for fewer hosts or a shorter span")
     return {"from": grid.span.start, "to": grid.span.end, "step": grid.step, "source": grid.source, "hosts": len(chosen),
             "series": known} | _judged(found, grid) | {"notes": _notes(rule, grid)}
 
@@ -109,6 +111,9 @@ def _read(backend: Backend, chosen: Sequence[tuple[fleet.Host, Rule]], grid: _Gr
     """The series of some hosts that pass a threshold at all, and how many series the hosts have."""
     rule = chosen[0][1]
     names, ids = _names(backend, rule, [host.id for host, _ in chosen], grid), [host.id for host, _ in chosen]
+    if len(ids) > 1 and len(ids) * len(names) * grid.count > MAX_READINGS:
+        halves = [_read(backend, part, grid) for part in (chosen[:len(ids) // 2], chosen[len(ids) // 2:])]
+        return [one for series, _ in halves for one in series], sum(known for _, known in halves)
     if len(names) > NAMES_AT_ONCE:
         raise invalid("rule.metric", f"more than {NAMES_AT_ONCE} instances on {len(chosen)} hosts: ask for fewer hosts")
     lows = np.array([min(variants.limits(own).thresholds) for _, own in chosen])

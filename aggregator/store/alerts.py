@@ -147,6 +147,11 @@ SELECT a.id, a.host_id, h.name, a.rule, a.instance, a.type, a.source, a.state, a
   extract(epoch FROM a.changed_at)::float8, coalesce(a.acknowledged_by, ''), a.dismissed_at IS NOT NULL
 FROM {alert} a JOIN host h ON h.id = a.host_id """
 
+# Open alerts first, then their hosts: beginning with the hosts, it would search each one's whole history.
+_OPEN: LiteralString = f"""
+WITH open AS MATERIALIZED (SELECT * FROM alert WHERE state IN ('pending', 'firing', 'unknown') OR held)
+{_STORED.format(alert="open")} WHERE h.partition %% %s = %s"""  # noqa: S608 (constants)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Written:
@@ -183,15 +188,13 @@ def write_released(cursor: Cursor, ids: Sequence[int]) -> None:
 
 def fetch_open(connection: Connection, lease: Lease) -> list[Stored]:
     """Alerts of a slot that are open or held."""
-    # Open alerts first, then their hosts: beginning with the hosts, it would search each one's whole history.
-    return [Stored(*row) for row in connection.execute(
-        "WITH open AS MATERIALIZED (SELECT * FROM alert WHERE state IN ('pending', 'firing', 'unknown') OR held)"
-        + _STORED.format(alert="open") + "WHERE h.partition %% %s = %s", [lease.slots, lease.slot])]
+    return [Stored(*row) for row in connection.execute(_OPEN, [lease.slots, lease.slot])]
 
 
 def fetch(connection: Connection, ids: Iterable[int]) -> dict[int, Stored]:
     """Alerts by id, those that are there."""
-    return {row[0]: Stored(*row) for row in connection.execute(_STORED.format(alert="alert") + "WHERE a.id = ANY (%s)", [list(ids)])}
+    rows = connection.execute(_STORED.format(alert="alert") + "WHERE a.id = ANY (%s)", [list(ids)])
+    return {row[0]: Stored(*row) for row in rows}
 
 
 def fetch_active(connection: Connection, ids: Iterable[int]) -> set[int]:

@@ -10,6 +10,7 @@ from api_client import Api
 from builders import NOW
 
 from aggregator.analysis.rule_pack import PACKS
+from aggregator.api import previews
 from aggregator.store import rules
 
 RULE = {"name": "busy", "metric": "cpu.percent", "warning": 80.0, "for": 300.0}
@@ -291,6 +292,18 @@ def test_a_short_preview_reads_raw_history(api: Api) -> None:
         (NOW - timedelta(seconds=5 * n), {"cpu.percent": 90.0 if 20 <= n < 30 else 10.0}) for n in range(1, 100)])
     found = preview(api, RULE | {"for": 20}, range="1h")
     assert (found["source"], found["fired"], found["results"][0]["longest_seconds"]) == ("raw", 1, 30)
+
+
+def test_a_preview_has_room_for_so_much(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many series are read a few hosts at a time; where more pass a threshold than memory should hold, that is said."""
+    for name in ("web-1", "web-2", "web-3"):
+        busy_spells(api, builders.store_host(api.connection, name), "cpu.percent", [(10, 60)] if name != "web-3" else [])
+    found = preview(api, RULE, range="6h")
+    monkeypatch.setattr(previews, "MAX_READINGS", 2 * 360)
+    assert preview(api, RULE, range="6h") == found
+    monkeypatch.setattr(previews, "MAX_READINGS", 360)
+    answer = api.ask("/api/v1/alert-rules/preview", "POST", json={"rule": RULE, "range": "6h"})
+    assert wrong(answer) == {"hosts": "more than 1 series pass a threshold: ask for fewer hosts or a shorter span"}
 
 
 @pytest.mark.parametrize(("body", "field"), [
