@@ -154,7 +154,7 @@ def latency(hosts, seconds, broker):
         wait_for(lambda: figure(port, "drumbeat_ingest_samples_total") >= hosts, 60, "a sample of every host")
         probes = Probes(rig.broker_url, 100)
         probes.round(0.02, is_counted=False)
-        time.sleep(10)
+        time.sleep(30)
         for _ in range(max(2, int(seconds / 5) // 2 * 2)):
             probes.round(0.05)
         time.sleep(3)
