@@ -63,6 +63,10 @@ class Topics:
         """Events about a host from programs that are not its agent."""
         return f"{self.root}/event/{host}"
 
+    def anomaly(self, host: str) -> str:
+        """Anomalies of a host as they begin and end."""
+        return f"{self.root}/anomaly/{host}"
+
     def fire(self, schedule: str) -> str:
         """One firing of a schedule, for whoever listens."""
         return f"{self.root}/schedule/{schedule}/fire"

@@ -470,12 +470,37 @@ class CollectionConfig(Struct, frozen=True, kw_only=True):
     interfaces_exclude: Annotated[list[Text], Meta(max_length=64)] | None = None
 
 
+class Explaining(Struct, frozen=True, kw_only=True):
+    """One metric of an anomaly: its share (0 to 1) of the score at the peak, its value, and the range that was expected."""
+
+    metric: str
+    share: float
+    value: float
+    low: float
+    high: float
+
+
+class Anomaly(Struct, frozen=True, kw_only=True):
+    """A host is unlike itself, or is like itself again (`ended_at`); on `anomaly/{host}`. `anomaly` is the incident's id."""
+
+    v: int = VERSION
+    anomaly: int
+    host: Host
+    ts: float
+    began_at: float
+    ended_at: float | None = None
+    peak_at: float
+    peak: float
+    threshold: float
+    metrics: list[Explaining] = []
+
+
 SCHEMAS: dict[str, type[Struct]] = {
     "sample": Sample, "hello": Hello, "watermark": Watermark, "status": Status, "inventory": Inventory,
     "containers": Containers, "processes": Processes, "sensors": Sensors, "health": Health, "health-fleet": FleetHealth,
     "alert": Alert, "alert-event": AlertEvent, "alert-summary": AlertSummary, "event": Event, "alert-action": AlertAction,
     "fire": Fire, "trigger": Trigger, "execution": Execution, "task": Task, "task-report": TaskReport,
-    "config": CollectionConfig,
+    "config": CollectionConfig, "anomaly": Anomaly,
 }
 
 W = TypeVar("W", bound=Struct)
