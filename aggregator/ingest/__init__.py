@@ -12,6 +12,8 @@
 * `forecasts` when file systems will be full, and the like
 * `outgoing`  what is published after a commit: watermarks, health, fleet health
 * `homeassistant`, `devices`  hosts as Home Assistant's devices: the messages, and when they are told
+* `collecting` desired collection settings of hosts
 * `upkeep`    partitions, retention, rollups that are due
+* `duties`    maintenance that schedules ask for, on a thread of its own
 * `gauges`    figures for /metrics
 """

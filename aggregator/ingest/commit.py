@@ -18,7 +18,7 @@ from aggregator.live.frame import Frame
 from aggregator.live.hosts import Stream
 from aggregator.live.minutes import MinuteRow, frame_rows, late
 from aggregator.live.shard import Shard
-from aggregator.store import hosts, layouts, rejects, rollups, samples, slots, streams
+from aggregator.store import collecting, hosts, layouts, rejects, rollups, samples, slots, streams
 from shared import logs, wire
 from shared.database import Connection, Refused
 
@@ -184,6 +184,8 @@ class Committer:
         for name, inventory in batch.inventories.items():
             pieces.append(lambda cursor, name=name, inventory=inventory: hosts.write_inventory(  # type: ignore[misc]
                 cursor, ids[name], inventory.ts, wire.encode(inventory), msgspec.json.encode(inventory.labels)))
+            pieces.append(lambda cursor, name=name, inventory=inventory: collecting.write_applied(  # type: ignore[misc]
+                cursor, ids[name], inventory.config_revision, inventory.config_problem))
         for (name, kind), snapshot in batch.snapshots.items():
             pieces.append(lambda cursor, name=name, kind=kind, snapshot=snapshot: hosts.write_snapshot(  # type: ignore[misc]
                 cursor, ids[name], kind, snapshot.ts, wire.encode(snapshot)))

@@ -8,6 +8,7 @@ import numpy as np
 
 from aggregator.ingest import upkeep
 from aggregator.ingest.alerting import Alerting
+from aggregator.ingest.collecting import Collecting
 from aggregator.ingest.commit import AlertsRefusedError, Checkpoint, Committer
 from aggregator.ingest.devices import Devices
 from aggregator.ingest.gauges import Gauges
@@ -39,6 +40,7 @@ class Slot:
         self._committer = Committer(connection, lease, shard)
         self._publisher = Publisher(client, topics, shard)
         self._alerting = Alerting(connection, lease, shard, client, topics, gauges)
+        self._collecting = Collecting(connection, lease, shard, client, topics)
         self._upkeep = upkeep.Upkeep(connection, lease, self._committer, gauges)
         self._touched: set[Stream] = set()
         self._moved: set[int] = set()
@@ -62,6 +64,7 @@ class Slot:
             self._gauges.hosts.set(len(self._shard.hosts))
             self._gauges.failures.set(self._client.failures)
         self._devices.tell(self._connection)
+        self._collecting.tell()
         self._upkeep.run(now)
 
     def finish(self) -> None:
@@ -103,6 +106,7 @@ class Slot:
         if told:
             self._gauges.watermarks.inc(self._publisher.watermarks(told))
         self._devices.changed(batch.inventories)
+        self._collecting.changed(batch.inventories)
         self._alerting.tell(now)
         if frame is not None:
             self._publisher.health(frame, moved, newest, now)
