@@ -145,6 +145,15 @@ def upstream(host: str, dependencies: Mapping[str, Collection[str]]) -> set[str]
     return found
 
 
+def turned(dependencies: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """The map seen from above: host → the hosts that stand directly behind it."""
+    found: dict[str, list[str]] = {}
+    for host, above in dependencies.items():
+        for name in above:
+            found.setdefault(name, []).append(host)
+    return found
+
+
 def cycle(dependencies: Mapping[str, Collection[str]]) -> list[str]:
     """A chain of hosts, each behind the next, that ends where it began (`[a, b, a]`); empty where there is none."""
     try:

@@ -1,6 +1,6 @@
 """`drumbeat alerts`: list alerts, show why one fired, acknowledge, dismiss or resolve it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -18,8 +18,6 @@ USAGE = """usage: drumbeat alerts [list] [--state active|all|…] [--host NAME] 
        drumbeat alerts unack|undismiss ID
 
 alerts list --help shows every filter. All print JSON with --json."""
-
-PAGE = 1000
 
 
 class ListSettings(api.Settings, frozen=True, kw_only=True):
@@ -95,26 +93,15 @@ def _connection(own: ListSettings) -> dict[str, Any]:
 
 def fetch_alerts(connection: api.Api, own: ListSettings) -> tuple[list[dict[str, Any]], int]:
     """The alerts that fit, the latest change first, at most `own.limit`, and how many fit in all."""
+    asked = {name: list(getattr(own, name)) for name in ("host", "severity", "type", "rule", "label")} | {"state": own.state}
     found: list[dict[str, Any]] = []
     total = 0
-    for page in _pages(connection, own):
+    for page in connection.fetch_pages("alerts", asked, own.limit):
         found += page["alerts"]
         total = page["total"]
         if own.limit is not None and len(found) >= own.limit:
             return found[:own.limit], total
     return found, total
-
-
-def _pages(connection: api.Api, own: ListSettings) -> Iterator[dict[str, Any]]:
-    asked = {name: list(getattr(own, name)) for name in ("host", "severity", "type", "rule", "label")}
-    cursor: str | None = None
-    while True:
-        page = connection.fetch("alerts", asked | {
-            "state": own.state, "limit": min(own.limit or PAGE, PAGE), "cursor": cursor})
-        yield page
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return
 
 
 def cells(alert: Mapping[str, Any], now: datetime) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Asking the REST API: the settings that all its commands share, and errors that say what to mend."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import httpx
 
 PATIENCE_SECONDS = 10.0
+PAGE = 1000
+"""Rows of the largest page that the API gives."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,8 +61,18 @@ class Api:
         wanted = {name: value for name, value in (parameters or {}).items() if value not in (None, [], ())}
         return self._ask("GET", path, params=wanted)
 
+    def fetch_pages(self, path: str, parameters: Mapping[str, Any], limit: int | None = None) -> Iterator[Any]:
+        """The answers to GET `path`, page by page; `limit` rows are enough where it is given. Raises ApiError."""
+        cursor: str | None = None
+        while True:
+            page = self.fetch(path, {**parameters, "limit": min(limit or PAGE, PAGE), "cursor": cursor})
+            yield page
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
     def publish(self, method: str, path: str, body: Any = None, *, patience: float = PATIENCE_SECONDS) -> Any:
-        """Change something: the answer to PUT, POST or DELETE `path`, decoded; None where it is empty. Raises ApiError.
+        """Change something: the answer to PUT, PATCH, POST or DELETE `path`, decoded; None where it is empty. Raises ApiError.
 
         `patience`: seconds without an answer after which to give up.
         """

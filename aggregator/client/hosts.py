@@ -1,6 +1,6 @@
 """`drumbeat hosts`: list hosts with their health."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -9,7 +9,6 @@ from msgspec import Meta
 from aggregator.client import api, screen
 from shared import settings
 
-PAGE = 1000
 LARGEST_FIRST = ("cpu", "memory", "disk", "last_seen")
 
 
@@ -60,27 +59,16 @@ def is_filtered(own: Settings) -> bool:
 
 def fetch_hosts(connection: api.Api, own: Settings) -> tuple[list[dict[str, Any]], int]:
     """The hosts that fit, at most `own.limit`, and how many fit in all."""
+    asked = {"sort": order(own.sort, is_reversed=own.reverse), "state": own.state, "status": own.status,
+             "label": list(own.label), "q": own.name}
     found: list[dict[str, Any]] = []
     total = 0
-    for page in _pages(connection, own):
+    for page in connection.fetch_pages("hosts", asked, own.limit):
         found += page["hosts"]
         total = page["total"]
         if own.limit is not None and len(found) >= own.limit:
             return found[:own.limit], total
     return found, total
-
-
-def _pages(connection: api.Api, own: Settings) -> Iterator[dict[str, Any]]:
-    cursor: str | None = None
-    while True:
-        page = connection.fetch("hosts", {
-            "sort": order(own.sort, is_reversed=own.reverse), "state": own.state, "status": own.status,
-            "label": list(own.label), "q": own.name,
-            "limit": min(own.limit or PAGE, PAGE), "cursor": cursor})
-        yield page
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return
 
 
 def order(sort: str, *, is_reversed: bool) -> str:
@@ -101,3 +89,8 @@ def cells(host: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
 def labels(pairs: Iterable[tuple[str, str]]) -> str:
     """Labels in one line. Pure."""
     return " ".join(f"{key}:{value}" if value else key for key, value in sorted(pairs))
+
+
+def wanted_labels(texts: Iterable[str]) -> dict[str, str]:
+    """What `--label` asks for, `key:value`, or `key` for any value, as matches have it: any value is `*`. Pure."""
+    return {key: value if colon else "*" for key, colon, value in (text.partition(":") for text in texts)}

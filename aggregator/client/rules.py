@@ -10,6 +10,7 @@ from msgspec import Meta
 from aggregator.analysis import rule_files
 from aggregator.analysis.rule_files import Plan, RuleFile
 from aggregator.client import api, rule_texts, screen
+from aggregator.client.hosts import wanted_labels
 from shared import settings
 
 USAGE = """usage: drumbeat rules list [--name PART] [--json]
@@ -105,14 +106,13 @@ def _show(connection: api.Api, own: Showing) -> int:
     print(rule_files.toml(row["rule"]), end="")
     for one in revisions:
         what = "deleted" if one["rule"] is None else f"revision {one['revision']}"
-        print(f"# {what}, {one['changed_at'][:16].replace('T', ' ')}Z, {screen.printable(one['changed_by'] or row['pack'])}")
+        print(f"# {what}, {screen.instant(one['changed_at'])}, {screen.printable(one['changed_by'] or row['pack'])}")
     return 0
 
 
 def _preview(connection: api.Api, own: Previewing) -> int:
     rule = connection.fetch(f"alert-rules/{own.name}")["rule"]
-    labels = {key: value if colon else "*" for key, colon, value in (text.partition(":") for text in own.label)}
-    found = _tried(connection, rule, own.range, hosts=list(own.host), labels=labels)
+    found = _tried(connection, rule, own.range, hosts=list(own.host), labels=wanted_labels(own.label))
     if own.json:
         screen.print_json(found)
         return 0

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from aggregator.client import api, screen
-from aggregator.client.hosts import labels
+from aggregator.client.hosts import labels, wanted_labels
 from shared import settings
 from shared.settings import SettingsError
 from shared.wire import Severity
@@ -18,8 +18,6 @@ USAGE = """usage: drumbeat silence list [--state active|pending|expired] [--json
        drumbeat silence end ID
 
 A silence covers alerts that fit all that is given; silence add --help shows every flag."""
-
-PAGE = 1000
 
 Patterns = tuple[Annotated[str, Meta(min_length=1)], ...]
 
@@ -90,14 +88,7 @@ def _list(connection: api.Api, own: ListSettings) -> None:
 
 def fetch_silences(connection: api.Api, state: str) -> list[dict[str, Any]]:
     """Every silence in a state, newest first."""
-    found: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while True:
-        page = connection.fetch("silences", {"state": state, "limit": PAGE, "cursor": cursor})
-        found += page["silences"]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            return found
+    return [silence for page in connection.fetch_pages("silences", {"state": state}) for silence in page["silences"]]
 
 
 def _add(connection: api.Api, own: AddSettings) -> None:
@@ -106,7 +97,7 @@ def _add(connection: api.Api, own: AddSettings) -> None:
         screen.print_json(silence)
     else:
         print(f"Silence {silence['id']} covers {screen.counted(silence['alerts'], 'active alert')} ({matches(silence['match'])}) "
-              f"until {_shown(silence['ends_at'])}; end it with: drumbeat silence end {silence['id']}")
+              f"until {screen.instant(silence['ends_at'])}; end it with: drumbeat silence end {silence['id']}")
 
 
 def _end(connection: api.Api, own: EndSettings) -> None:
@@ -121,9 +112,8 @@ def body(own: AddSettings) -> dict[str, Any]:
     """What the API is asked to make. Raises SettingsError unless one of --for and --until is given. Pure."""
     if (own.for_ is None) == (own.until is None):
         raise SettingsError("--for: say how long, such as 2h, or give --until; one of them")
-    pairs = (text.partition(":") for text in own.label)
     match = {"hosts": own.host, "types": own.type, "rules": own.rule, "instances": own.instance, "severity": own.severity,
-             "labels": {key: value if colon else "*" for key, colon, value in pairs}}
+             "labels": wanted_labels(own.label)}
     wanted = {"reason": own.reason, "owner": own.owner, "starts_at": own.begin, "ends_at": own.until,
               "duration": None if own.for_ is None else screen.read_duration(own.for_), "everything": own.everything}
     return {name: value for name, value in wanted.items() if value is not None} | {
@@ -134,7 +124,7 @@ def cells(silence: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
     """One silence as a row of text. Pure."""
     ends_at = screen.read_time(silence["ends_at"])
     left = "" if ends_at is None or ends_at <= now else f" ({screen.duration((ends_at - now).total_seconds())} left)"
-    return (str(silence["id"]), screen.coloured(silence["state"]), f"{_shown(silence['ends_at'])}{left}",
+    return (str(silence["id"]), screen.coloured(silence["state"]), f"{screen.instant(silence['ends_at'])}{left}",
             screen.plain(silence["owner"]), screen.plain(matches(silence["match"])), str(silence["alerts"]),
             screen.plain(silence["reason"]))
 
@@ -148,11 +138,6 @@ def matches(match: Mapping[str, Any]) -> str:
     if match.get("severity"):
         parts.append(f"severity {match['severity']} or worse")
     return "; ".join(parts) or "everything"
-
-
-def _shown(text: str) -> str:
-    at = screen.read_time(text)
-    return "-" if at is None else f"{at:%Y-%m-%d %H:%M}Z"
 
 
 _VERBS: dict[str, tuple[type[Any], Sequence[str], Callable[[api.Api, Any], None]]] = {

@@ -40,7 +40,7 @@ def test_a_silence_is_added_listed_and_ended(api, run):
     assert "host web-*, db-1; type low_disk; label edge:* site:berlin" in out
     number = json.loads(run(*ADD, "--host", "web-*", "--severity", "warning", "--json")[1])["id"]
     listed = run("list")[1]
-    for word in (str(number), "ada", "2026-11-21 14:00Z", "new disks", "host web-*; severity warning or worse"):
+    for word in (str(number), "ada", "2026-11-21 14:00:00Z", "new disks", "host web-*; severity warning or worse"):
         assert word in listed
     assert [one["alerts"] for one in json.loads(run("list", "--json")[1])["silences"]] == [1, 0]
     assert run("end", str(number)) == (0, f"Silence {number} has ended.\n", "")

@@ -26,7 +26,7 @@ def test_a_row_tells_who_until_when_and_what():
     """Owner, end with what is left, and the match stand in the row; what people wrote is no markup."""
     row = silence.cells({"id": 12, "state": "active", "owner": "[red]ada\033[2J", "reason": "new disks", "alerts": 3,
                          "ends_at": "2026-11-21T14:00:00Z", "match": {"hosts": ["web-*"], "labels": {"site": "berlin"}}}, NOW)
-    assert (row[0], row[2], row[5], row[6]) == ("12", "2026-11-21 14:00Z (2h left)", "3", "new disks")
+    assert (row[0], row[2], row[5], row[6]) == ("12", "2026-11-21 14:00:00Z (2h left)", "3", "new disks")
     assert row[3] == "\\[red]ada?[2J"
     assert row[4] == "host web-*; label site:berlin"
 

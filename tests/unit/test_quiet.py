@@ -159,6 +159,13 @@ def test_a_circle_is_found_and_does_not_hang():
     assert all(above in circle[name] for name, above in itertools.pairwise(chain))
     assert len(chain) == 4
     assert quiet.upstream("a", circle) == {"b", "c"}
+
+
+def test_what_stands_behind_a_host_is_found_at_once() -> None:
+    """The map turned round leads to everything behind a host, however long the chain, without asking each host in turn."""
+    chain = {f"h{n}": [f"h{n - 1}"] for n in range(1, 20_000)}
+    assert quiet.upstream("h0", quiet.turned(chain)) == chain.keys()
+    assert quiet.turned({"a": ["b", "c"], "b": ["c"]}) == {"b": ["a"], "c": ["a", "b"]}
     assert quiet.cycle({"a": frozenset("bc"), "b": frozenset("c")}) == []
 
 

@@ -142,7 +142,7 @@ def read_dependency(backend: Ready, _: Reader, host: HostName) -> Response:
     existing(backend, host)
     known = dependencies.fetch_all(backend.engine)
     return formats.json_answer({"host": host, "depends_on": known.get(host, []), "upstream": sorted(quiet.upstream(host, known)),
-                                "dependents": sorted(name for name in known if host in quiet.upstream(name, known))})
+                                "dependents": sorted(quiet.upstream(host, quiet.turned(known)))})
 
 
 @router.put("/hosts/{host}/dependencies", response_model=quiet_models.DependencyModel)
