@@ -12,6 +12,9 @@ What ingest writes, and reads back after a takeover:
 * `partitions`  made ahead, dropped by retention
 * `rules`       alert rules, their revisions and overrides; the API changes them
 * `alert_actions`  what people do to alerts, by REST or MQTT
+* `collecting`  desired collection settings, and what agents have applied
+* `duties`      executions of upkeep: claimed, held, ended; `vacuum`, `export`, `report` what they read and write
+* `default_schedules`  schedules that come with drumbeat
 * `notifications`  what is to be told and was; the notifier's, and read by the API
 
 What the API and the commands ask:
@@ -29,5 +32,6 @@ What the API and the commands ask:
 * `channels`    channels and routes of notifications
 * `policies`    retention and health profiles
 * `tokens`      API tokens, as digests
+* `backup`, `restore`  configuration and alert history as files
 * `audit`       what is stored, for the judgement of `drumbeat audit`
 """
