@@ -16,7 +16,7 @@ class Gauges:
         ProcessCollector(registry=own)
         self.fired = Counter("drumbeat_scheduler_fired", "executions made by schedules that were due", registry=own)
         self.triggered = Counter("drumbeat_scheduler_triggered", "executions made by messages", registry=own)
-        self.lateness = Histogram("drumbeat_scheduler_lateness_seconds", "from when an execution was due until it was released",
+        self.lateness = Histogram("drumbeat_scheduler_lateness_seconds", "from when a firing was due until it was released",
                                   buckets=_SECONDS, registry=own)
         self.ended = Counter("drumbeat_scheduler_ended", "ends of executions", ["state"], registry=own)
         self.published = Counter("drumbeat_scheduler_published", "messages that the broker has taken", registry=own)

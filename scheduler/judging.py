@@ -4,7 +4,7 @@ import dataclasses
 from datetime import timedelta
 
 from scheduler.hearing import Report
-from scheduler.states import LEASE_SECONDS, Standing, step
+from scheduler.states import LEASE_SECONDS, SUPPOSED, Standing, step
 from scheduler.store.reports import Written
 from scheduler.store.runs import Run
 from shared.schedules import FINAL
@@ -68,6 +68,7 @@ def _after(before: Written, run: Run, report: Report, *, is_late: bool) -> Writt
     started_at = report.started_at or before.started_at or run.at
     if report.state == "running":
         return dataclasses.replace(known, state="running", started_at=started_at, lease_until=lease)
+    why = report.reason or ("" if before.reason in SUPPOSED else before.reason)  # who cancelled it, and why
     return dataclasses.replace(
-        known, state=report.state, reason=report.reason, started_at=started_at, ended_at=report.ended_at or run.at,
+        known, state=report.state, reason=why, started_at=started_at, ended_at=report.ended_at or run.at,
         lease_until=None, exit_code=report.exit_code, error=report.error, is_late=before.is_late or is_late)

@@ -16,13 +16,14 @@ from scheduler.store.runs import Run
 from scheduler.telling import Teller
 from shared import database, logs, wire
 from shared.database import Connection
-from shared.recurrence import ScheduleError
+from shared.recurrence import ScheduleError, delay
 from shared.schedules import FINAL
 from shared.topics import Topics
 
 log = logs.get("scheduler")
 
 MOST = 1000
+MOST_WATCHED = 10_000
 
 
 class Rounds:
@@ -67,7 +68,9 @@ class Rounds:
                 begun.append(run)
         releasing.write(self._connection, decided)
         for run in begun:
-            self._gauges.lateness.observe(max(0.0, (run.at - run.scheduled_for).total_seconds()))
+            if run.cause == "schedule":
+                late = (run.at - run.scheduled_for).total_seconds() - delay(run.schedule, run.scheduled_for)
+                self._gauges.lateness.observe(max(0.0, late))
             if alarms.has_window(run):
                 alarms.open_window(self._connection, run, 1)
         return outbox.write(self._connection, [telling.fire(run, self._topics) for run in begun if run.target.type == "bus"])
@@ -117,7 +120,7 @@ class Rounds:
     def watch(self) -> None:
         """End what time has caught up with, cancel what is to be cancelled, and send tasks that were not answered."""
         with self._connection.transaction():
-            found = watching.claim(self._connection, MOST)
+            found = watching.claim(self._connection, MOST_WATCHED)
             fleets = [one.id for one in found if one.is_fleet and one.open.state == "running"]
             watching.cancel_hosts(self._connection, fleets)
             verdicts = [(one.id, verdict) for one in found if one.id not in fleets

@@ -118,12 +118,12 @@ class Service:
         if "tick" in rung:
             rounds.take_ear()
             self._count(connection)
-        found = glance.fetch(connection)
+        found, began = glance.fetch(connection), time.monotonic()
         self._act(found, rounds, client, is_tick="tick" in rung)
+        if found.is_due:
+            found, began = glance.fetch(connection), time.monotonic()
         if found.due_at is not None:
-            found = glance.fetch(connection) if found.is_due else found
-            if found.due_at is not None:
-                ticker.arm((found.due_at - found.at).total_seconds())
+            ticker.arm((found.due_at - found.at).total_seconds() - (time.monotonic() - began))
 
     def _act(self, found: Glance, rounds: Rounds, client: Client, *, is_tick: bool) -> None:
         if found.is_due:

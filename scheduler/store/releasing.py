@@ -65,8 +65,10 @@ def write(connection: Connection, decided: Decided) -> None:
                    FROM unnest(%s::text[], %s::text[]) AS n (id, reason) WHERE e.id = n.id""",
                 [state, list(ended), list(ended.values())])
     if decided.cancel:
-        connection.execute("""UPDATE execution SET is_cancelling = true, reason = 'replaced by a later firing'
-                              WHERE id = ANY (%s) AND state IN ('pending', 'running') AND NOT is_cancelling""", [decided.cancel])
+        connection.execute(  # what somebody holds is asked again: who replaces it waits
+            """UPDATE execution SET is_cancelling = true, reason = 'replaced by a later firing' WHERE id IN (
+                 SELECT id FROM execution WHERE id = ANY (%s) AND state IN ('pending', 'running') AND NOT is_cancelling
+                 FOR UPDATE SKIP LOCKED)""", [decided.cancel])
     if decided.fleets:
         connection.execute(
             """UPDATE execution e SET state = 'running', fired_at = now(), started_at = now(), hosts = n.hosts

@@ -4,8 +4,8 @@ import secrets
 
 import msgspec
 
+from scheduler.store.runs import readable
 from shared.database import Connection
-from shared.schedules import Schedule
 from shared.wire import Trigger
 
 EAR_LOCK = 0x6472_6561
@@ -24,7 +24,7 @@ def start(connection: Connection, name: str, trigger: Trigger) -> str | None:
                              [name]).fetchone()
     if row is None:
         return None
-    number, schedule = row[0], msgspec.json.decode(row[1], type=Schedule)
+    number, schedule = row[0], readable(name, row[1])[0]
     made = secrets.token_hex(8)
     if trigger.key:
         is_new = connection.execute("""INSERT INTO trigger_key (schedule_id, key, execution_id) VALUES (%s, %s, %s)

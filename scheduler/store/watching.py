@@ -61,10 +61,11 @@ def write(connection: Connection, verdicts: Sequence[tuple[str, Verdict]]) -> No
 
 
 def cancel_hosts(connection: Connection, fleets: Sequence[str]) -> None:
-    """Whoever cancels a fleet cancels its hosts."""
+    """Whoever cancels a fleet cancels its hosts; those that somebody holds, the next time."""
     connection.execute(
-        """UPDATE execution SET is_cancelling = true WHERE parent = ANY (%s) AND state IN ('pending', 'running')
-             AND NOT is_cancelling""", [list(fleets)])
+        """UPDATE execution SET is_cancelling = true WHERE id IN (
+             SELECT id FROM execution WHERE parent = ANY (%s) AND state IN ('pending', 'running') AND NOT is_cancelling
+             FOR UPDATE SKIP LOCKED)""", [list(fleets)])
 
 
 def claim_tasks(connection: Connection, most: int) -> list[Run]:

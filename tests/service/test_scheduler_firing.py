@@ -130,14 +130,14 @@ def test_a_killed_process_loses_nothing(broker, connection, database_url, topic_
     store(connection, *(schedule(f"beat-{number}", misfire="all") for number in range(10)))
     first, second = (process(broker.url, database_url, topic_root) for _ in range(2))
     try:
-        listener.poll(lambda: len(fires(listener)) >= 10, 30)
+        listener.poll(lambda: len(fires(listener)) >= 5, 30)
         first.kill()
-        listener.poll(lambda: len(fires(listener)) >= 30, 30)
+        listener.poll(lambda: len(fires(listener)) >= 15, 30)
         second.send_signal(19)
         first = process(broker.url, database_url, topic_root)
-        listener.poll(lambda: len(fires(listener)) >= 60, 30)
+        listener.poll(lambda: len(fires(listener)) >= 30, 30)
         second.send_signal(18)
-        listener.poll(lambda: len(fires(listener)) >= 80, 30)
+        listener.poll(lambda: len(fires(listener)) >= 45, 30)
     finally:
         for one in (first, second):
             one.kill()
