@@ -7,7 +7,10 @@
 * `top`      `drumbeat top`: one host, live; `panels` draws it
 * `alerts`   `drumbeat alerts`: list, show, acknowledge, dismiss or resolve; `incident` tells one in words
 * `rules`    `drumbeat rules`: list, show, preview, and files of rules; `rule_texts` puts them in words
+* `schedules`, `schedule`, `executions`  lists, one schedule, what became of them; `schedule_wishes` reads what is to be made,
+  `schedule_texts` puts them in words
 * `token`    `drumbeat token`: create, list or revoke API tokens
 * `audit`    `drumbeat audit`: prove that nothing is lost or doubled
+* `backup`, `restore`  `drumbeat backup` and `restore`: configuration and alert history as files
 * `migrate`  `drumbeat migrate`: bring the schema up to date
 """

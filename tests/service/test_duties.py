@@ -9,10 +9,13 @@ import msgspec
 import pytest
 from builders import store_host, store_rollup, store_samples
 from psycopg.types.json import Jsonb
+from scheduler_rig import Schedulers, due, manual, store
 
+from aggregator.analysis import notices
 from aggregator.ingest.duties import foreman
 from aggregator.store import backup, default_schedules, duties, partitions
 from shared import database
+from shared.schedules import Target
 
 
 @pytest.fixture
@@ -359,7 +362,30 @@ def test_the_report_tells_how_the_fleet_has_been(board, work, connection, output
     assert "1 failed; target.duty: there is no duty 'tidy'" in text
     kind, content = connection.execute("SELECT kind, content FROM notification").fetchone()
     assert (kind, content["text"]) == ("report", text)
+    assert notices.title(msgspec.convert(content, notices.Content)) == f"drumbeat: {now:%Y-%m-%d}"
     assert "no channel 'none'" in board.refused("report", {"channel": "none"})
+
+
+def test_a_schedule_is_fired_done_and_its_failure_told(connection, work, broker, database_url, topic_root, eventually):
+    """From a schedule that is due over scheduler and worker to an end; a failed backup raises an alert, a good one ends it."""
+    store_host(connection)
+    store(connection, due("nightly", kind="interval", tags=["backup"], target=Target(type="maintenance", duty="backup")))
+    schedulers = Schedulers(broker.url, database_url, topic_root)
+    try:
+        schedulers()
+        without = work(None)
+        ask = "SELECT state, told, error FROM execution ORDER BY created_at"
+        eventually(lambda: [row[:2] for row in connection.execute(ask)] == [("failed", "failed")], 20)
+        assert "--output-directory" in connection.execute(ask).fetchone()[2]
+        told = "SELECT payload->>'type', coalesce(payload->'resolved', 'false') FROM inbox ORDER BY id"
+        assert connection.execute(told).fetchall() == [("backup_failed", False)]
+        without.close()
+        work()
+        manual(connection, "nightly")
+        eventually(lambda: [row[:2] for row in connection.execute(ask)][1:] == [("completed", "completed")], 20)
+        assert connection.execute(told).fetchall() == [("backup_failed", False), ("backup_failed", True)]
+    finally:
+        schedulers.close()
 
 
 def test_default_schedules_come_once_and_stay_as_people_made_them(connection):
