@@ -86,6 +86,8 @@ class Api:
         except (httpx.TransportError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise ApiError(f"{self._base} does not answer ({str(error) or type(error).__name__}): is drumbeat up (or "
                            "drumbeat api) running there, and is --api-url (DRUMBEAT_API_URL) right?") from None
+        except UnicodeEncodeError:
+            raise ApiError("what is asked for holds bytes that are no text in UTF-8; look at the flags and files") from None
         if not answer.is_success:
             raise ApiError(refusal(self._base, answer.status_code, _detail(answer)), answer.status_code)
         try:

@@ -16,6 +16,7 @@ STATUS_COLOURS = {
     "healthy": "green", "degraded": "yellow", "warning": "dark_orange", "critical": "red", "online": "green",
     "offline": "red", "draining": "yellow", "stale": "yellow", "ok": "green", "warn": "yellow", "fail": "red",
     "active": "green", "pending": "yellow", "error": "orange_red1", "info": "cyan",
+    "running": "cyan", "completed": "green", "failed": "red", "missed": "orange_red1", "timed_out": "red", "cancelled": "yellow",
 }
 DURATION = r"^([0-9]{1,9}[smhdw])+$"
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
