@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from msgspec import Meta
 
@@ -98,8 +99,8 @@ def _list(connection: api.Api, own: Listing) -> int:
 
 
 def _show(connection: api.Api, own: Showing) -> int:
-    row = connection.fetch(f"alert-rules/{own.name}")
-    revisions = connection.fetch(f"alert-rules/{own.name}/revisions")["revisions"]
+    row = connection.fetch(_path(own.name))
+    revisions = connection.fetch(f"{_path(own.name)}/revisions")["revisions"]
     if own.json:
         screen.print_json(row | {"revisions": revisions})
         return 0
@@ -111,7 +112,7 @@ def _show(connection: api.Api, own: Showing) -> int:
 
 
 def _preview(connection: api.Api, own: Previewing) -> int:
-    rule = connection.fetch(f"alert-rules/{own.name}")["rule"]
+    rule = connection.fetch(_path(own.name))["rule"]
     found = _tried(connection, rule, own.range, hosts=list(own.host), labels=wanted_labels(own.label))
     if own.json:
         screen.print_json(found)
@@ -125,6 +126,10 @@ def _preview(connection: api.Api, own: Previewing) -> int:
     for note in found["notes"]:
         print(f"note: {note}")
     return 0
+
+
+def _path(name: str) -> str:
+    return f"alert-rules/{quote(name, safe='', errors='replace')}"
 
 
 def _tried(connection: api.Api, rule: Mapping[str, Any], span: str, **more: Any) -> dict[str, Any]:
@@ -149,9 +154,9 @@ def _apply(connection: api.Api, own: Applying) -> int:
     for rule in plan.added:
         connection.publish("POST", "alert-rules", rule)
     for changed in plan.changed:
-        connection.publish("PUT", f"alert-rules/{changed.rule['name']}", changed.rule)
+        connection.publish("PUT", _path(changed.rule["name"]), changed.rule)
     for name in plan.removed:
-        connection.publish("DELETE", f"alert-rules/{name}")
+        connection.publish("DELETE", _path(name))
     if not own.json:
         print("Done. ingest follows within seconds.")
     return 0

@@ -119,3 +119,11 @@ def test_verbs(run):
     """A missing or unknown verb shows how it is used."""
     assert run()[0] == run("frobnicate")[0] == 2
     assert "usage: drumbeat rules list" in run("--help")[1]
+
+
+@pytest.mark.parametrize("name", ["../tokens", "low_disk?format=csv", "low_disk/revisions", "\udcff"])
+def test_a_name_stays_a_name(run, name):
+    """What stands in place of a rule's name leads to no other address of the API."""
+    code, told, errors = run("show", name)
+    assert (code, told) == (1, "")
+    assert "404" in errors
