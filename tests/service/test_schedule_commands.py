@@ -1,11 +1,16 @@
 """`drumbeat schedules`, `schedule` and `executions` against the real API over a real Postgres."""
 
 import json
+import re
+import shlex
 import threading
+from pathlib import Path
 
 import pytest
+from builders import NOW
 
 from aggregator.client import executions, schedule, schedules
+from shared import schedule_problems
 from shared.settings import SettingsError
 
 COMMANDS = {"schedules": schedules, "schedule": schedule, "executions": executions}
@@ -183,6 +188,24 @@ def test_unusable_settings_are_named(argv, words, environ):
     with pytest.raises(SettingsError) as caught:
         schedule.main(argv, environ)
     assert words in str(caught.value)
+
+
+def test_the_examples_of_the_document_work(run, data_directory):
+    """Every command, schedule and file that scheduler/README.md shows is taken as it stands there."""
+    text = (Path(__file__).parents[2] / "scheduler" / "README.md").read_text()
+    for plain in (json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL)):
+        if "kind" in plain:
+            assert schedule_problems.read(plain, NOW).name == plain["name"]
+    file = data_directory / "schedules.toml"
+    file.write_text(re.search(r"```toml\n(.*?)```", text, re.DOTALL)[1])
+    assert run("schedule", "add", "--file", str(file))[0] == 0
+    assert run("schedule", "delete", "prune")[0] == 0
+    block = next(block for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "drumbeat schedules" in block)
+    commands = [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
+    assert len(commands) == 9
+    for argv in commands:
+        argv = [word for word in argv if word not in ("--wait", "--follow")]  # nobody executes anything here
+        assert run(*argv)[0] == 0, argv
 
 
 @pytest.mark.parametrize("argv", [[], ["destroy"]])
