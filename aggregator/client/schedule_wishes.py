@@ -37,7 +37,7 @@ class AddSettings(api.Settings, frozen=True, kw_only=True):
     host: Annotated[Words, Meta(description="with --task: host or pattern such as web-*; may be repeated")] = ()
     label: Annotated[Words, Meta(description="with --task: hosts with this label, as key:value or key; may be repeated")] = ()
     argument: Annotated[Words, Meta(description="argument of a task or duty, as key=value; may be repeated")] = ()
-    parallel: Annotated[int | None, Meta(description="with --task: so many hosts at a time", ge=0)] = None
+    parallel: Annotated[Annotated[int, Meta(ge=0)] | None, Meta(description="with --task: so many hosts at a time")] = None
     payload: Annotated[str | None, Meta(description="JSON object that goes along")] = None
     timeout: Annotated[Duration | None, Meta(description="given up after: 30m")] = None
     retries: Annotated[int | None, Meta(description="further attempts")] = None
