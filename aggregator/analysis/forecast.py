@@ -21,9 +21,6 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.analysis.rules import instance_text
-from shared.names import split_metric
-
 SHORT_HOURS = 6.0
 FEWEST_POINTS = 6
 LEAST_R_SQUARED = 0.5
@@ -119,12 +116,3 @@ def _latest(values: Floats) -> Floats:
     is_known = np.isfinite(values)
     last = values.shape[1] - 1 - np.argmax(is_known[:, ::-1], axis=1)
     return np.asarray(np.where(is_known.any(axis=1), values[np.arange(len(values)), last], np.nan))
-
-
-def instance_of(metric: str, key: str) -> str | None:
-    """The instance (`mount=/var`) that a metric of a sample is of a rule's metric (`disk.percent{mount=*}`); None: it is none."""
-    wanted, found = split_metric(metric), split_metric(key)
-    if wanted is None or found is None or wanted[0] != found[0] or wanted[1].keys() != found[1].keys():
-        return None
-    fits = all(value in ("*", found[1][name]) for name, value in wanted[1].items())
-    return instance_text(found[1]) if fits else None

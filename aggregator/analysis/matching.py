@@ -44,3 +44,8 @@ def fits_any(patterns: list[str], text: str) -> bool:
 def fits_labels(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     """Whether a host's labels have all that is wanted."""
     return all(key in labels and value in ("*", labels[key]) for key, value in wanted.items())
+
+
+def fits_instance(wanted: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    """Whether a metric's labels are those of a rule's metric, where `*` is any value."""
+    return wanted.keys() == labels.keys() and fits_labels(wanted, labels)

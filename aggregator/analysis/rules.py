@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from aggregator.analysis.matching import fits_instance
+from shared.names import split_metric
 from shared.wire import SEVERITIES, Severity
 
 Kind = Literal["threshold", "rate", "missing", "host_down", "reboot", "state", "forecast", "baseline", "event", "composite"]
@@ -146,6 +148,14 @@ def instance_text(labels: Mapping[str, str]) -> str:
 def instance_labels(text: str) -> dict[str, str]:
     """`mount=/var` → {mount: /var}."""
     return {name: value for name, sign, value in (pair.partition("=") for pair in text.split(",")) if sign}
+
+
+def instance_of(metric: str, key: str) -> str | None:
+    """The instance (`mount=/var`) that a metric of a sample is of a rule's metric (`disk.percent{mount=*}`); None: it is none."""
+    wanted, found = split_metric(metric), split_metric(key)
+    if wanted is None or found is None or wanted[0] != found[0] or not fits_instance(wanted[1], found[1]):
+        return None
+    return instance_text(found[1])
 
 
 def alert_key(rule: str, instance: str) -> str:

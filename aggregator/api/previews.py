@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aggregator.analysis import downsample, matching, preview, timespan
 from aggregator.analysis.preview import Floats, Limits
-from aggregator.analysis.rules import Override, Rule, instance_text
+from aggregator.analysis.rules import Override, Rule, instance_of, instance_text
 from aggregator.analysis.timespan import Span
 from aggregator.api.backend import Backend
 from aggregator.api.parameters import rfc3339
@@ -19,7 +19,7 @@ from aggregator.api.rule_models import AskedPreviewModel
 from aggregator.live import engine, variants
 from aggregator.store import fleet, rules
 from shared import catalogue
-from shared.names import matcher, split_metric
+from shared.names import split_metric
 from shared.wire import SEVERITIES
 
 SHORT_SECONDS, SHORT_STEP = 7200, 5
@@ -133,10 +133,8 @@ def _read(backend: Backend, chosen: Sequence[tuple[fleet.Host, Rule]], grid: _Gr
 def _names(backend: Backend, rule: Rule, ids: Sequence[int], grid: _Grid) -> list[str]:
     if not rule.is_per_instance:
         return [rule.metric]
-    fits, wanted = matcher([rule.metric]), split_metric(rule.metric)
     every = backend.history.fetch_names(ids, "raw" if grid.source == "raw" else "rollup_1h", grid.span)
-    return [name for name in every if fits.fullmatch(name) and (split := split_metric(name)) and wanted
-            and split[1].keys() == wanted[1].keys()]
+    return [name for name in every if instance_of(rule.metric, name) is not None]
 
 
 def _worst(points: downsample.Points, hosts: int, names: int, sign: float) -> Floats:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aggregator.analysis.forecast import forecast, instance_of
-from aggregator.analysis.rules import Rule
+from aggregator.analysis.forecast import forecast
+from aggregator.analysis.rules import Rule, instance_of
 from aggregator.live.alerts import Change
 from aggregator.live.shard import Shard
 from aggregator.store import forecasting

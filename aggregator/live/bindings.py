@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from aggregator.analysis.matching import fits_instance
 from aggregator.analysis.rules import Rule, instance_text
 from aggregator.live.layouts import Layout
 from shared.names import split_metric
@@ -112,8 +113,7 @@ class Plans:
         split = split_metric(key)
         if split is None:
             return []
-        return [(rule, instance_text(split[1])) for rule, wanted in self._by_base[split[0]]
-                if wanted.keys() == split[1].keys() and all(value in ("*", split[1][name]) for name, value in wanted.items())]
+        return [(rule, instance_text(split[1])) for rule, wanted in self._by_base[split[0]] if fits_instance(wanted, split[1])]
 
 
 class Blocks:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from aggregator.analysis.forecast import fit, forecast, instance_of, present_lines, student
+from aggregator.analysis.forecast import fit, forecast, present_lines, student
+from aggregator.analysis.rules import instance_of
 
 HOURS = np.arange(72.0)
 NOW = 72.0
