@@ -9,7 +9,7 @@ from msgspec import Meta
 from aggregator.client import api, executions, schedule_texts, schedule_wishes, screen
 from aggregator.client.schedule_wishes import AddSettings, Words
 from shared import settings
-from shared.schedules import FINAL
+from shared.schedules import FINAL, NAME
 from shared.settings import SettingsError
 
 USAGE = """usage: drumbeat schedule add NAME --cron '30 2 * * *' --timezone Europe/Berlin --duty backup
@@ -28,7 +28,7 @@ _DETAILS = ("timeout", "retries", "jitter", "grace", "concurrency", "misfire", "
 class OneSettings(api.Settings, frozen=True, kw_only=True):
     """Settings of `drumbeat schedule show|pause|resume|delete`."""
 
-    name: Annotated[str, Meta(description="name of the schedule")]
+    name: Annotated[Annotated[str, Meta(pattern=NAME)], Meta(description="name of the schedule, such as nightly-prune")]
 
 
 class NextSettings(OneSettings, frozen=True, kw_only=True):

@@ -182,7 +182,7 @@ def test_following_tells_each_change_once(api, run, environ):
     (["add", "x", "--bus", "--every", "1h", "--cron", "@daily"], "--every and --cron"), (["add"], "--file"),
     (["add", "x", "--bus", "--every", "soon"], "every"), (["add", "x", "--bus", "--payload", "[1]"], "object"),
     (["add", "x", "--task", "y", "--argument", "z"], "key=value"), (["add", "--file", "/nowhere.toml"], "cannot be read"),
-    (["next", "x", "--count", "0"], "count")])
+    (["next", "x", "--count", "0"], "count"), (["delete", "../tokens/x"], "name")])
 def test_unusable_settings_are_named(argv, words, environ):
     """With what is allowed, before anything is changed."""
     with pytest.raises(SettingsError) as caught:
@@ -202,7 +202,7 @@ def test_the_examples_of_the_document_work(run, data_directory):
     assert run("schedule", "delete", "prune")[0] == 0
     block = next(block for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "drumbeat schedules" in block)
     commands = [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
-    assert len(commands) == 9
+    assert len(commands) == 10
     for argv in commands:
         endless = ("--wait", "--follow")  # nobody executes anything here
         assert run(*(word for word in argv if word not in endless))[0] == 0, argv
