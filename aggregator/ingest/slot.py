@@ -43,7 +43,7 @@ class Slot:
         self._collecting = Collecting(connection, lease, shard, client, topics)
         self._upkeep = upkeep.Upkeep(connection, lease, self._committer, gauges)
         self._touched: set[Stream] = set()
-        self._moved: set[int] = set()
+        self._heard: set[int] = set()
         self._met: set[int] = set(np.flatnonzero(shard.hosts.newest_ts > 0).tolist())
         self._checkpoint_at = self._renewed_at = self._fleet_at = 0.0
         self._upkeep.rooms_at = clock()
@@ -91,7 +91,7 @@ class Slot:
         if frame is not None:
             moved, newest = frames.note_newest(self._shard.hosts, frame)
         self._touched |= batch.touched
-        self._moved.update(moved.tolist())
+        self._heard |= {host.row for host in frame.hosts} if frame is not None else set()
         checkpoint = self._due_checkpoint(moved, now)
         begin = time.perf_counter()
         self._committer.prepare(batch, frame)
@@ -132,8 +132,8 @@ class Slot:
         if first or (self._touched and not 0 <= now - self._checkpoint_at < every):
             self._met |= first
             self._checkpoint_at = now
-            checkpoint = Checkpoint(tuple(self._touched), tuple(sorted(self._moved)))
-            self._touched, self._moved = set(), set()
+            checkpoint = Checkpoint(tuple(self._touched), tuple(sorted(self._heard)))
+            self._touched, self._heard = set(), set()
             return checkpoint
         return None
 

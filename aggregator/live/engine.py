@@ -40,6 +40,8 @@ Rows = NDArray[np.int64]
 
 LATE_SECONDS = 120.0
 """A sample that comes later than its host's samples usually do by this much was sent again, and raises nothing."""
+SET_BACK_SECONDS = 120.0
+"""By how much a host's clock must have been set back to be followed at once; less is waited out."""
 GAP_SECONDS = 60.0
 """After this long without a sample (or 3 intervals), what was pending is cancelled, and begins anew."""
 GONE_SECONDS = 120.0
@@ -186,11 +188,16 @@ class Engine:
         return changes
 
     def _note_lag(self, rows: Rows, lag: Floats, received_at: float) -> None:
-        """How late each host's samples come at least (its clock may be slow): what was least in the minute before."""
+        """How late each host's samples come at least (its clock may be slow): what was least in the minute before.
+
+        A host whose samples all were older than what had been looked at has set its clock back: from there on it is looked at.
+        """
         minute = int(received_at // 60)
         if minute != self._lag_minute:
             is_known = np.isfinite(self._lag_now) & (minute == self._lag_minute + 1)
             self._lag = np.where(is_known, np.maximum(self._lag_now, 0.0), 0.0)
+            latest = received_at - self._lag_now
+            self._clock = np.where(is_known & (self._clock > latest + SET_BACK_SECONDS), latest, self._clock)
             self._lag_now, self._lag_minute = np.full_like(self._lag_now, np.inf), minute
         np.minimum.at(self._lag_now, rows, lag)
 

@@ -134,7 +134,7 @@ def outside(values: NDArray[np.float64], low: NDArray[np.float64], high: NDArray
 
 
 def note_newest(hosts: Hosts, frame: Frame) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Carry each host's newest sample of the frame into the arrays of `hosts`.
+    """Carry each host's newest sample of the frame into the arrays of `hosts`; whatever it sent, the host was heard.
 
     The rows of the hosts that moved forward, and the place of each one's newest sample in the frame.
     """
@@ -143,10 +143,10 @@ def note_newest(hosts: Hosts, frame: Frame) -> tuple[NDArray[np.int64], NDArray[
     newest = np.unique(rows[::-1], return_index=True)
     last = order[len(order) - 1 - newest[1]]
     rows = newest[0]
+    hosts.received_at[rows] = frame.received_at
     ahead = frame.times[last] > hosts.newest_ts[rows]
     rows, last = rows[ahead], last[ahead]
     hosts.newest_ts[rows] = frame.times[last]
-    hosts.received_at[rows] = frame.received_at
     hosts.interval[rows] = frame.intervals[last]
     hosts.figures[rows, 0] = frame.scores[last, 0]
     hosts.figures[rows, 1:] = frame.figures[last]

@@ -720,3 +720,13 @@ def test_alerts_whose_rule_went_meanwhile_are_over() -> None:
     after.engine.restore(list(before.engine.alerts.values()))
     change, = after.tick(10)
     assert (change.alert.rule, change.kind, change.alert.resolved_at) == ("high_cpu", "resolved", START)
+
+
+def test_a_clock_that_was_set_back_is_followed():
+    """A host whose clock is set back by an hour is watched again after a minute, and never counts as down."""
+    fleet = Fleet(CPU, DOWN)
+    fleet.cpu([50.0] * 12, begin=3600.0)
+    heard = [change for i in range(40) for change in (
+        *fleet.frame([("a", START + 60.0 + 5.0 * i, {"cpu.percent": 99.0})], START + 3660.0 + 5.0 * i), *fleet.tick(3661.0 + 5.0 * i))]
+    assert [change.kind for change in heard if change.alert.rule == CPU.name][:2] == ["pending", "firing"]
+    assert not [change for change in heard if change.alert.rule == "host_down"]
