@@ -14,6 +14,7 @@ from shared import wire
 SHOWN_ALERTS = 20
 KEPT_ALERTS = 200
 TITLE_CHARS = 200
+MAX_BODY_CHARS = 1_000_000
 VERSION = 1
 
 FIELDS = frozenset({"version", "notification", "kind", "route", "group", "title", "text", "channel", "alerts", "left_out",
@@ -142,16 +143,26 @@ def document(told: Content, notification: int, public_url: str, now: float) -> d
 
 
 def request(template: str, told: Content, notification: int, public_url: str, now: float) -> tuple[bytes, str]:
-    """The body of a webhook's request and its media type: the document, or the template filled with it."""
+    """The body of a webhook's request and its media type: the document, or the template filled with it. Raises TemplateError."""
     fields = document(told, notification, public_url, now)
     if not template:
         return msgspec.json.encode(fields), "application/json"
-    text = compiled(template)[0].render(fields | {"body": body(told, public_url)}).encode()
+    text = _filled(template, fields | {"body": body(told, public_url)}).encode()
     try:
         msgspec.json.decode(text)
     except msgspec.DecodeError:
         return text, "text/plain; charset=utf-8"
     return text, "application/json"
+
+
+def _filled(template: str, fields: Mapping[str, Any]) -> str:
+    pieces, length = list[str](), 0
+    for piece in compiled(template)[0].generate(fields):
+        pieces.append(piece)
+        length += len(piece)
+        if length > MAX_BODY_CHARS:
+            raise TemplateError(f"filled with these alerts it is longer than {MAX_BODY_CHARS} characters")
+    return "".join(pieces)
 
 
 def template_problem(template: str) -> str:

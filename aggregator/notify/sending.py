@@ -20,6 +20,7 @@ from aggregator.analysis.channels import (
     load_apprise,
     shown,
 )
+from aggregator.analysis.messages import TemplateError
 from aggregator.notify.guard import Guard
 from shared import __version__, logs
 
@@ -90,7 +91,11 @@ def _send_webhook(attempt: Attempt) -> None:
     import httpx
 
     check_webhook(attempt.target.url)
-    body, media_type = notices.request(attempt.channel.template, attempt.content, attempt.number, attempt.public_url, attempt.at)
+    try:
+        body, media_type = notices.request(attempt.channel.template, attempt.content, attempt.number, attempt.public_url,
+                                           attempt.at)
+    except TemplateError as error:
+        raise SendingError(f"template: {error}", is_final=True) from None
     headers = {"Content-Type": media_type, "User-Agent": f"drumbeat/{__version__}",
                "X-Drumbeat-Delivery": str(attempt.number),
                "X-Drumbeat-Signature": signature(attempt.target.key, attempt.at, body)}

@@ -171,6 +171,23 @@ def test_a_webhook_says_what_its_template_says(notifier, hook):
     assert given == hmac.new(KEY.encode(), f"{stamp}.".encode() + text, hashlib.sha256).hexdigest()
 
 
+@pytest.mark.parametrize(("template", "reason"), [
+    ("{{ body }}" * 999, "longer than 1000000 characters"), ("{{ title|json|json }}", "only once in a row")])
+def test_a_template_that_cannot_be_filled_is_said_once(notifier, hook, template, reason):
+    """What a template makes of many alerts is bounded, and one that an older version allowed is an error of the channel."""
+    notifier.channel("chat", url=hook.url, template=template)
+    notifier.route("all", "chat", wait=0)
+    for n in range(20):
+        notifier.firing(instance=f"core={n}", message="x" * 1000)
+    notifier.pass_on()
+    assert hook.requests == []
+    (state, attempts, error), = notifier.connection.execute(
+        """SELECT n.state, n.attempts, t.error
+           FROM notification n JOIN notification_attempt t ON t.notification_id = n.id""").fetchall()
+    assert (state, attempts) == ("failed", 1)
+    assert reason in error
+
+
 def test_the_first_route_that_fits_takes_an_alert_unless_it_says_continue(notifier, hook):
     """Routes are tried in order; `continue` goes on to the next."""
     for name in ("a", "b", "c"):
