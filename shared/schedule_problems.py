@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from shared import duties
 from shared.recurrence import ScheduleError, moment, next_after, zone
 from shared.schedules import DUTIES, MAX_PAYLOAD_BYTES, Kind, Schedule, Target
 from shared.shapes import ShapeError, converted
@@ -90,6 +91,12 @@ def _target(target: Target, kind: Kind) -> Found:
     if target.type == "maintenance" and target.duty not in DUTIES:
         yield "target.duty", (f"there is no duty {target.duty[:63]!r}" if target.duty else "is missing") + \
             f"; allowed: {', '.join(DUTIES)}"
+    elif target.type == "maintenance":
+        try:
+            duties.read_arguments(target.duty, target.arguments)
+        except duties.DutyError as error:
+            field, _, text = str(error).partition(": ")
+            yield field, text
     if target.type == "task" and not target.task:
         yield "target.task", "is missing: the name of a task in the agents' own configuration"
     if target.type == "task" and kind != "manual" and not (target.hosts or target.labels):

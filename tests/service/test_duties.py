@@ -410,8 +410,8 @@ def test_default_schedules_come_once_and_stay_as_people_made_them(connection):
 
 def test_default_schedules_are_good():
     """Each passes the checks of the API, and names a duty with arguments that it takes."""
-    from aggregator.analysis.duties import ARGUMENTS, read_arguments
     from shared import schedules
+    from shared.duties import ARGUMENTS, read_arguments
     from shared.schedule_problems import problems
 
     assert tuple(ARGUMENTS) == schedules.DUTIES

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aggregator.analysis.duties import DutyError
+from shared.duties import DutyError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 

@@ -14,12 +14,12 @@ import threading
 import time
 from pathlib import Path
 
-from aggregator.analysis.duties import DutyError
 from aggregator.ingest.duties import works
 from aggregator.store import backup, default_schedules, duties
 from aggregator.store.duties import Claimed, End, Ended
 from shared import database, logs
 from shared.database import Connection
+from shared.duties import DutyError
 from shared.wire import MAX_OUTPUT_CHARACTERS
 
 log = logs.get("duties")

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from aggregator.analysis import notices, reports
-from aggregator.analysis.duties import DutyError
 from aggregator.analysis.rules import Rule
 from aggregator.ingest.forecasts import seconds_left
 from aggregator.store import forecasting, report
 from shared.database import Connection
+from shared.duties import DutyError
 
 DISK = Rule(name="disk", kind="forecast", metric="disk.percent{mount=*}", target=100.0, window=3 * 86_400.0)
 FULLEST_HOSTS, HOSTS_AT_ONCE = 200, 20

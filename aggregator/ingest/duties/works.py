@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from aggregator.analysis import duties
-from aggregator.analysis.duties import DutyError
 from aggregator.ingest import upkeep
 from aggregator.ingest.duties import folders, summary
 from aggregator.store import backup, export, hosts, partitions, rejects, rollups, slots, vacuum
 from aggregator.store.duties import fetch_now
+from shared import duties
 from shared.database import Connection, LockTimeout
+from shared.duties import DutyError
 from shared.names import matcher
 
 PATIENCE = "300ms"

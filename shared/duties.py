@@ -22,6 +22,9 @@ class DutyError(Exception):
 class Arguments(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a duty may be told."""
 
+    def check(self) -> None:
+        """What types cannot say. Raises DutyError."""
+
 
 class Retention(Arguments, frozen=True, kw_only=True):
     """Delete what the retention policies no longer keep. dry_run: only say what that would be."""
@@ -41,16 +44,19 @@ class Spanned(Arguments, frozen=True, kw_only=True, rename={"from_": "from"}):
     to: str = ""
     hosts: Annotated[list[Word], Meta(max_length=200)] = []
 
-    def span(self, now: datetime) -> tuple[datetime, datetime]:
-        """From and to. Raises DutyError."""
+    def check(self) -> None:
+        """Raises DutyError."""
         try:
-            end = moment("arguments.to", self.to) or now
-            start = moment("arguments.from", self.from_) or end - timedelta(hours=self.hours)
+            end, start = moment("target.arguments.to", self.to), moment("target.arguments.from", self.from_)
         except ScheduleError as error:
             raise DutyError(str(error)) from None
-        if start >= end:
-            raise DutyError(f"arguments.from: {start.isoformat()} is not before {end.isoformat()}")
-        return start, end
+        if start is not None and end is not None and start >= end:
+            raise DutyError(f"target.arguments.from: {self.from_} is not before {self.to}")
+
+    def span(self, now: datetime) -> tuple[datetime, datetime]:
+        """From and to; nothing where `from` lies ahead."""
+        end = moment("to", self.to) or now
+        return moment("from", self.from_) or end - timedelta(hours=self.hours), end
 
 
 class Rollups(Spanned, frozen=True, kw_only=True, rename={"from_": "from"}):
@@ -105,6 +111,8 @@ def read_arguments(duty: str, arguments: Mapping[str, Any]) -> Arguments:
     if kind is None:
         raise DutyError(f"target.duty: there is no duty {duty[:60]!r}; there are {', '.join(ARGUMENTS)}")
     try:
-        return converted(dict(arguments), kind)
+        found = converted(dict(arguments), kind)
     except ShapeError as error:
         raise DutyError(f"target.arguments.{error}") from None
+    found.check()
+    return found
