@@ -28,19 +28,23 @@ class Bell:
 
     def ring(self, name: str) -> None:
         with self._lock:
-            self._rung.add(name)
-        os.eventfd_write(self.wake, 1)
+            if self.wake >= 0:
+                self._rung.add(name)
+                os.eventfd_write(self.wake, 1)
 
     def take(self) -> set[str]:
         """What was rung for since the last time."""
         with self._lock:
             rung, self._rung = self._rung, set()
-        if rung:
-            os.eventfd_read(self.wake)
+            if rung:
+                os.eventfd_read(self.wake)
         return rung
 
     def close(self) -> None:
-        os.close(self.wake)
+        """Rings come to nothing from now on."""
+        with self._lock:
+            os.close(self.wake)
+            self.wake = -1
 
 
 class Ticker:

@@ -39,6 +39,7 @@ def test_kills_and_stops_lose_and_double_no_firing(broker, database_url, topic_r
             while time.monotonic() < until:
                 pause = time.monotonic() + dice.uniform(0.1, 0.8)
                 listener.poll(lambda pause=pause: time.monotonic() > pause)
+                assert [one.poll() for one in running] == [None] * 3, "a scheduler died by itself"
                 place = dice.randrange(3)
                 if place in stopped:
                     running[place].send_signal(signal.SIGCONT)

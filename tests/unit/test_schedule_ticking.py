@@ -1,6 +1,7 @@
 """When the scheduler wakes: every second, when it is due, and in spite of a clock that jumps."""
 
 import select
+import threading
 import time
 
 import pytest
@@ -49,10 +50,25 @@ def test_a_clock_put_back_does_not_stop_it(bell):
         assert await_ring(bell, "due", 5)
 
 
+def test_ringing_and_taking_at_once_do_no_harm(bell):
+    """One thread rings ten thousand times while another takes: nothing is raised, and no ring is lost."""
+    ringer = threading.Thread(target=lambda: [bell.ring(str(number)) for number in range(10_000)])
+    ringer.start()
+    taken = set()
+    while ringer.is_alive():
+        taken |= bell.take()
+    assert len(taken | bell.take()) == 10_000
+    assert select.select([bell.wake], [], [], 0)[0] == []
+
+
 def test_rings_for_the_same_are_taken_once(bell):
     """However often it was rung, the loop wakes once; then it is quiet."""
     for _ in range(3):
         bell.ring("due")
     assert bell.take() == {"due"}
     assert bell.take() == set()
+    other = Bell()
+    other.close()
+    other.ring("due")
+    assert other.take() == set()
     assert select.select([bell.wake], [], [], 0)[0] == []
