@@ -388,6 +388,25 @@ def test_a_schedule_is_fired_done_and_its_failure_told(connection, work, broker,
         schedulers.close()
 
 
+def test_a_worker_that_died_is_followed_by_another(connection, work, nats_server, database_url, topic_root, eventually):
+    """Its execution is closed for its lease, and the next attempt is done by whoever is there."""
+    target = Target(type="maintenance", duty="backup")
+    store(connection, due("nightly", kind="interval", retries=1, retry_delay=0.0, target=target))
+    schedulers = Schedulers(nats_server.url, database_url, topic_root)
+    try:
+        schedulers()
+        eventually(lambda: duties.fetch_waiting(connection) == ["backup"], 10)
+        with contextlib.closing(database.open_connection(database_url, f"{duties.WORKER}dead")) as dying:
+            assert duties.lock(dying, "backup")
+            assert duties.claim(connection, f"{duties.WORKER}dead", "backup")
+        connection.execute("UPDATE execution SET lease_until = now() - interval '1 second'")
+        work()
+        ask = "SELECT attempt, state FROM execution ORDER BY attempt"
+        eventually(lambda: connection.execute(ask).fetchall() == [(1, "failed"), (2, "completed")], 20)
+    finally:
+        schedulers.close()
+
+
 def test_default_schedules_come_once_and_stay_as_people_made_them(connection):
     """A deleted one stays deleted, a changed one changed; a backup is enabled where there is somewhere to write to."""
     default_schedules.ensure(connection, has_output=False)
