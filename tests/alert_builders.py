@@ -39,13 +39,16 @@ class Fleet:
         return self.engine.configure([Stored(rule, self._revision) for rule in rules], overrides or {}, now)
 
     def restarted(self, alerts: Sequence[Alert]) -> "Fleet":
-        """What a new owner of the slot makes of the tables: the same hosts and rules, and the open and held alerts."""
+        """What a new owner of the slot makes of the tables: the same hosts, what they said, rules, open and held alerts."""
         after = Fleet(*self._rules, overrides=self._overrides)
         for host in self.hosts:
             row = after.row(host.name)
             for name in ("newest_ts", "received_at", "interval"):
                 getattr(after.hosts, name)[row] = getattr(self.hosts, name)[host.row]
             after.engine.set_labels(row, self.engine.labels.get(host.row, {}))
+            after.engine._grow()
+            for name in ("said", "said_at"):
+                getattr(after.engine._presence, name)[row] = getattr(self.engine._presence, name)[host.row]
         after.engine.restore([dataclasses.replace(alert, host=after.hosts.all[alert.host.row]) for alert in alerts])
         return after
 
