@@ -36,11 +36,13 @@ class Rates:
     profile_bin: np.float32
     warm_up: np.float32  # samples
     hour_steps: int
+    slow_steps: int  # what changes slowly is learnt from a row every five minutes
 
     @classmethod
     def of(cls, parameters: Parameters, steps_per_day: int) -> "Rates":
         """For a cadence."""
-        profile_steps = parameters.profile_days * steps_per_day
+        slow_steps = max(1, steps_per_day // 288)
+        profile_steps = parameters.profile_days * steps_per_day / slow_steps
         return cls(
             steps_per_day=steps_per_day,
             slow=np.float32(1 / (parameters.baseline_days * steps_per_day)),
@@ -49,6 +51,7 @@ class Rates:
             profile_bin=np.float32(min(1 / 3, BINS / profile_steps)),
             warm_up=np.float32(parameters.warm_up_days * steps_per_day),
             hour_steps=max(1, steps_per_day // 24),
+            slow_steps=slow_steps,
         )
 
     def slot(self, step: int) -> int:
@@ -91,12 +94,10 @@ def spread(state: State) -> Floats:
     return np.maximum(np.sqrt(state.variance), floor)
 
 
-def skill(state: State, rates: Rates) -> Floats:
-    """How much of each series' variance its profile explains, squared; 0 to 1."""
+def judge_profile(state: State, rates: Rates) -> None:
+    """Make the profiles' skill anew."""
     explained = np.maximum(ONE - state.error / np.maximum(state.variance, np.float32(1e-37)), NONE)
-    known: Floats = explained * explained
-    known *= state.count > np.float32(PROFILE_KNOWN_DAYS * rates.steps_per_day)
-    return known
+    np.multiply(explained * explained, state.count > np.float32(PROFILE_KNOWN_DAYS * rates.steps_per_day), out=state.skill)
 
 
 def _surprise(state: State, slot: int, value: Floats) -> Floats:
@@ -118,32 +119,31 @@ def _carry_short_means(state: State, row: Sample, step: int, rates: Rates) -> No
     np.copyto(state.seen, step, where=row.is_there)
     weight = row.there * rates.hour
     state.hour += weight * (row.value - state.hour)
-    departure = skill(state, rates) * row.surprise / row.sd
+    departure = state.skill * row.surprise / row.sd
     state.departure += weight * (np.minimum(np.maximum(departure, -FARTHEST), FARTHEST) - state.departure)
 
 
-def learn(state: State, row: Sample, parameters: Parameters, rates: Rates) -> None:
-    """Take the row into mean, variance and profile."""
+def learn(state: State, row: Sample, parameters: Parameters, rates: Rates, *, is_slow_turn: bool) -> None:
+    """Take the row into mean and variance, and in a slow turn into the profile."""
     limit: Floats = np.float32(parameters.clip) * row.sd
     limit[state.count <= rates.warm_up] = UNLIMITED
     step = np.minimum(np.maximum(row.deviation, -limit), limit)
-    clipped = state.mean + step
+    if is_slow_turn:
+        _learn_profile(state, row, state.mean + step, np.minimum(np.maximum(row.surprise, -limit), limit), rates)
     weight = row.there * np.maximum(rates.slow, ONE / (state.count + ONE))
     state.mean += weight * step
     state.variance += weight * ((ONE - weight) * step * step - state.variance)
-    _learn_profile(state, row, clipped, limit, rates)
     state.count += row.there
 
 
-def _learn_profile(state: State, row: Sample, clipped: Floats, limit: Floats, rates: Rates) -> None:
+def _learn_profile(state: State, row: Sample, value: Floats, rest: Floats, rates: Rates) -> None:
     days = np.float32(rates.steps_per_day)
-    known_for = np.maximum(state.count - days, NONE)  # the first day fills the bins
-    weight = row.there * (state.count >= days) * np.maximum(rates.profile, ONE / (known_for + ONE))
-    rest = np.minimum(np.maximum(row.surprise, -limit), limit)
+    rows = np.maximum(state.count - days, NONE) * np.float32(1 / rates.slow_steps)  # the first day fills the bins
+    weight = row.there * (state.count >= days) * np.maximum(rates.profile, ONE / (rows + ONE))
     state.error += weight * (rest * rest - state.error)
     now = state.profile[row.slot]
     unknown = np.isnan(now)
     if unknown.any():
-        np.copyto(now, clipped, where=unknown & row.is_there)
+        np.copyto(now, value, where=unknown & row.is_there)
     rate = rates.profile_bin * (ONE + np.float32(2) * (state.count < 2 * days))  # the first two days are soon known
-    now += row.there * rate * (clipped - now)
+    now += row.there * rate * (value - now)

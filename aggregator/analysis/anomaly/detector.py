@@ -63,7 +63,7 @@ class Detector:
         """The range a value is expected in at `step`, by all that was learnt: the profile in proportion to its skill."""
         state, rates = self._state, self._rates
         slot = rates.slot(step)
-        share = baseline.skill(state, rates)
+        share = state.skill
         offset = np.where(np.isfinite(state.profile[slot]), state.profile[slot] - state.mean, np.float32(0))
         sd = np.sqrt(state.variance + share * (np.minimum(state.error, state.variance) - state.variance))
         middle = state.origin + state.mean + share * offset
@@ -78,12 +78,18 @@ class Detector:
         parameters, rates = self.parameters, self._rates
         row = baseline.sample(state, values, step, rates)
         if (step + turn) % rates.hour_steps == 0:
-            regions.follow(state, row.sd, parameters, rates)
-        at = regions.place(state, row, parameters)
-        far = regions.distances(state, at)
-        near = far.min(axis=0)
+            self._hourly(state, row)
+        place = regions.place(state, row, parameters)
+        found = regions.search(state, place)
         is_warm = row.is_there & (state.count > rates.warm_up)
-        np.copyto(score, near / (state.bar * regions.UNIT), where=is_warm & (state.per_sd > 0))
+        np.copyto(score, found.novelty / state.bar, where=is_warm & (state.per_sd > 0))
         np.copyto(deviation, row.deviation / row.sd, where=is_warm)
-        regions.learn(state, at, far, near, row.is_there, step // rates.hour_steps + 1, parameters, rates)
-        baseline.learn(state, row, parameters, rates)
+        is_slow_turn = (step + turn) % rates.slow_steps == 0
+        hour = step // rates.hour_steps + 1
+        regions.learn(state, place.at, found, row.is_there, hour, parameters, rates, is_slow_turn=is_slow_turn)
+        baseline.learn(state, row, parameters, rates, is_slow_turn=is_slow_turn)
+
+    def _hourly(self, state: State, row: baseline.Sample) -> None:
+        baseline.judge_profile(state, self._rates)
+        regions.follow(state, row.sd, self._rates)
+        regions.lower_bars(state, self.parameters, self._rates)

@@ -29,7 +29,7 @@ class Parameters:
     warm_up_days: float = 1.0
     mean_hours: float = 1.0
     clip: float = 20.0
-    compression: float = 0.4
+    compression: float = 0.35
     bar: float = 0.25
     bar_growth: float = 1.12
     bar_days: float = 6.0

@@ -31,6 +31,7 @@ class State:
     departure: Floats  # short mean of the deviation from the profile, in sd, weighted with the profile's skill
     profile: Floats  # (BINS, series), NaN where nothing was seen
     error: Floats  # variance of what the profile leaves
+    skill: Floats  # what share of the variance the profile explains, squared; made anew every hour
     centre: Floats  # mean and 1 / sd that the regions' coordinates are relative to; 0: none yet
     per_sd: Floats
     bar: Floats
@@ -40,7 +41,7 @@ class State:
     @classmethod
     def fresh(cls, series: int, bar: float) -> Self:
         """Nothing seen yet."""
-        zero = [np.zeros(series, np.float32) for _ in range(8)]
+        zero = [np.zeros(series, np.float32) for _ in range(9)]
         return cls(
             origin=np.zeros(series),
             count=zero[0],
@@ -51,8 +52,9 @@ class State:
             departure=zero[4],
             profile=np.full((BINS, series), np.nan, np.float32),
             error=zero[5],
-            centre=zero[6],
-            per_sd=zero[7],
+            skill=zero[6],
+            centre=zero[7],
+            per_sd=zero[8],
             bar=np.full(series, bar, np.float32),
             regions=np.full((AXES, REGIONS, series), EMPTY, np.int16),
             visited=np.zeros((REGIONS, series), np.int32),
