@@ -155,12 +155,26 @@ def _rule(text: str, first: datetime) -> Any:
     rule = text.upper().strip().removeprefix("RRULE:")
     if _ENDLESS.search(rule):
         raise ScheduleError("rrule", f"{text[:100]!r}: one rule, whose INTERVAL is at least 1")
-    if "UNTIL=" not in rule and "COUNT=" not in rule:
-        rule += f";UNTIL={LAST_YEAR}1231"  # what never comes is not looked for in all time
     try:
+        if not _comes(rule):
+            raise ScheduleError("rrule", f"{text[:100]!r} never comes: there is no such day")
         return rrulestr(rule, dtstart=first, ignoretz=True)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        if isinstance(error, ScheduleError):
+            raise
         raise ScheduleError("rrule", f"{text[:100]!r} is no RRULE of RFC 5545 ({error}); one is FREQ=MONTHLY;BYDAY=2TU") from None
+
+
+@functools.lru_cache(maxsize=4096)
+def _comes(rule: str) -> bool:
+    """Whether a rule names any day at all. Raises ValueError where it is none.
+
+    dateutil looks for a day that never comes until the year 9999, for seconds. Days repeat every 400 years: it has the last 400.
+    """
+    from dateutil.rrule import rrulestr
+
+    kept = [part for part in rule.split(";") if not part.startswith(("INTERVAL=", "COUNT=", "UNTIL="))]
+    return next(iter(rrulestr(";".join(kept), dtstart=datetime(9600, 1, 1))), None) is not None  # noqa: DTZ001 (local time)
 
 
 def existing(local: datetime, own: ZoneInfo) -> datetime:

@@ -13,6 +13,7 @@
 * `own_models`  answers about drumbeat itself as OpenAPI shows them
 * `rule_models`  rules, overrides and previews as OpenAPI shows them
 * `channel_models`  channels, routes and notifications as OpenAPI shows them
+* `schedule_models`, `collection_models`  schedules, executions and collection settings as OpenAPI shows them
 * `previews`    what a rule would have done over stored history
 * `documentation`  /docs: the OpenAPI document as a page
 * `routes`       the routes, one module a subject

@@ -30,6 +30,8 @@ What the API and the commands ask:
 * `events`      events from outside, into the inbox
 * `audit_log`   who did what
 * `channels`    channels and routes of notifications
+* `schedules`, `executions`, `runs`  schedules, what became of them, starting and cancelling; `annotations` for charts
+* `collection`  desired collection settings, and the revisions of hosts
 * `policies`    retention and health profiles
 * `tokens`      API tokens, as digests
 * `backup`, `restore`  configuration and alert history as files

@@ -86,7 +86,8 @@ def test_once_lies_ahead_unless_it_need_not() -> None:
 
 
 @pytest.mark.parametrize("rrule", ["FREQ=DAILY;INTERVAL=0", "FREQ=NEVER", "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30",
-                                   "FREQ=DAILY;COUNT=3", "FREQ=DAILY;INTERVAL=-1",
+                                   "FREQ=DAILY;COUNT=3", "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30;COUNT=2",
+                                   "FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30;UNTIL=99991231", "FREQ=DAILY;INTERVAL=-1",
                                    "RRULE:FREQ=DAILY\nRDATE:20300101", "FREQ=DAILY;BYHOUR=3"])
 def test_rules_that_never_come_are_refused(rrule: str) -> None:
     """No rule is looked for without end."""

@@ -12,8 +12,8 @@ from shared import __version__
 
 router = APIRouter(tags=["probes"])
 
-LINKS = ("hosts", "containers", "series", "recommendations", "metrics", "schemas", "rejects", "storage", "stats",
-         "retention-policies", "tokens", "fleet/health", "fleet/latest", "health-profiles/default")
+LINKS = ("hosts", "containers", "series", "recommendations", "metrics", "schemas", "schedules", "executions", "rejects",
+         "storage", "stats", "retention-policies", "tokens", "fleet/health", "fleet/latest", "health-profiles/default")
 
 
 @router.get("/livez", response_model=own_models.ProbeModel)
