@@ -47,23 +47,20 @@ def limits(rule: Rule) -> Limits:
 class Variants:
     """Every rule in every form in which some host has it. Row 0 never fires.
 
-    Arrays over rows: `sign`, `thresholds` (n, 4), `low` (the mildest threshold), `margin`, `hold`, `recover`, `window`;
-    `rules` and `revisions` alike.
+    Arrays over rows, longer than there are rows: `sign`, `thresholds` (n, 4), `low` (the mildest threshold), `margin`, `hold`,
+    `recover`, `window`; `rules` and `revisions` alike.
     """
 
     def __init__(self, stored: Sequence[Stored] = (), overrides: Mapping[tuple[str, str], Override] | None = None) -> None:
         self._overrides = dict(overrides or {})
-        self.named: dict[str, Stored] = {
-            one.rule.name: one for one in stored if one.rule.enabled or self._is_enabled_somewhere(one)}
+        somewhere = {rule for (_, rule), override in self._overrides.items() if override.enabled is True}
+        self.named: dict[str, Stored] = {one.rule.name: one for one in stored if one.rule.enabled or one.rule.name in somewhere}
         self.rules: list[Rule] = []
         self.revisions: list[int] = []
         self._known: dict[object, int] = {}
-        self._rows: list[tuple[Limits, Rule]] = []
+        self.sign, self.thresholds, self.low = np.ones(64), np.full((64, LEVELS), math.inf), np.full(64, math.inf)
+        self.margin, self.hold, self.recover, self.window = (np.zeros(64) for _ in range(4))
         self._add(Limits(1.0, (math.inf,) * LEVELS), Rule(name="none", enabled=False), 0)
-        self._finish()
-
-    def _is_enabled_somewhere(self, one: Stored) -> bool:
-        return any(rule == one.rule.name and override.enabled is True for (_, rule), override in self._overrides.items())
 
     def of(self, name: str, host: str, labels: Mapping[str, str], own: tuple[float | None, float | None] | None = None) -> int:
         """The row of rule `name` for a host: 0 where it does not apply. `own`: the high and critical limits of a sensor."""
@@ -77,26 +74,20 @@ class Variants:
         if found is None:
             rule = stored.rule if override is None else override.applied(stored.rule)
             found = self._known[key] = self._add(limits(_with_own(rule, own)), rule, stored.revision) if rule.enabled else 0
-            self._finish()
         return found
 
     def _add(self, made: Limits, rule: Rule, revision: int) -> int:
+        row = len(self.rules)
+        if row == len(self.sign):
+            for name in ("sign", "thresholds", "low", "margin", "hold", "recover", "window"):
+                old: NDArray[np.float64] = getattr(self, name)
+                setattr(self, name, np.concatenate([old, np.empty_like(old)]))
+        self.sign[row], self.thresholds[row], self.low[row] = made.sign, made.thresholds, min(made.thresholds)
+        self.margin[row], self.hold[row], self.recover[row], self.window[row] = (
+            made.margin, rule.for_, rule.recover_for, rule.window)
         self.rules.append(rule)
         self.revisions.append(revision)
-        self._rows.append((made, rule))
-        return len(self.rules) - 1
-
-    def _finish(self) -> None:
-        def column(values: Sequence[float]) -> NDArray[np.float64]:
-            return np.array(values, np.float64)
-
-        self.sign = column([made.sign for made, _ in self._rows])
-        self.thresholds = np.array([made.thresholds for made, _ in self._rows], np.float64)
-        self.low = self.thresholds.min(axis=1)
-        self.margin = column([made.margin for made, _ in self._rows])
-        self.hold = column([rule.for_ for _, rule in self._rows])
-        self.recover = column([rule.recover_for for _, rule in self._rows])
-        self.window = column([rule.window for _, rule in self._rows])
+        return row
 
     def threshold(self, row: int, severity: Severity) -> float | None:
         """The threshold of a severity as the rule states it; None for kinds that have none."""
