@@ -68,7 +68,16 @@ def _shape(text: str, kind: type[Any]) -> tuple[str, str]:
     if missing := _MISSING.search(text):
         return missing[1], "it is missing"
     at = _AT.search(text)
-    return (at[1] if at else "") or "body", _AT.sub("", text).replace("`", "")
+    return (at[1] if at else "") or "body", _plainly(_AT.sub("", text).replace("`", ""))
+
+
+def _plainly(text: str) -> str:
+    """A fault in msgspec's words, in ours where people come upon it: names, and numbers written as text."""
+    if text.startswith("Expected str matching regex"):
+        return "lower-case letters, digits and underscores, with a letter at first, at most 63"
+    if text.startswith("Expected float") and text.endswith("got str"):
+        return "a number is needed, without quotes and unit; times are in seconds: 300, not 5m"
+    return text
 
 
 def problems(rule: Rule, known: Mapping[str, str]) -> dict[str, str]:

@@ -52,7 +52,8 @@ class Guard:
             raise RefusedError("only internet addresses are connected to")
         text = str(address[0])
         if not self._allow_private and not is_public(text):
-            self.refused = f"{text} is not a public address; set allow_private_addresses for receivers of your own network"
+            self.refused = (f"{text} is not a public address; for receivers of your own network start the notifier with "
+                            "--allow-private-addresses, or drumbeat up with DRUMBEAT_ALLOW_PRIVATE_ADDRESSES=true")
             raise RefusedError(self.refused)
         with self._lock:
             if self.is_cut:

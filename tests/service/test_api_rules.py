@@ -84,8 +84,9 @@ def test_the_list_is_filtered(api: Api, packs: None) -> None:
 
 
 @pytest.mark.parametrize(("change", "field", "words"), [
-    ({"metric": "cpu.precent"}, "metric", "did you mean cpu.percent"), ({"warning": "80"}, "warning", "Expected"),
-    ({"wrning": 1}, "wrning", "did you mean warning"), ({"name": "Busy"}, "name", "regex"),
+    ({"metric": "cpu.precent"}, "metric", "did you mean cpu.percent"), ({"warning": "80"}, "warning", "a number is needed"),
+    ({"wrning": 1}, "wrning", "did you mean warning"), ({"name": "Busy"}, "name", "lower-case letters"),
+    ({"for": "5m"}, "for", "seconds: 300, not 5m"),
     ({"critical": 70.0}, "critical", "above"),
     ({"message": "{{ a.b }}"}, "message", "not allowed"), ({"hosts": ["a/b"]}, "hosts", "no name"),
     ({"selector": {"a": "x\u0000"}}, "selector", "1 to 100"), ({"description": "\u0000"}, "description", "control"),

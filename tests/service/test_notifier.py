@@ -343,7 +343,7 @@ def test_a_webhook_into_a_private_network_is_refused_for_good(notifier, hook, ur
     notifier.pass_on(allow_private=False)
     shown, = notifier.shown()
     assert shown["state"] == "failed"
-    assert "is not a public address; set allow_private_addresses" in shown["attempts"][0]["error"]
+    assert "start the notifier with --allow-private-addresses" in shown["attempts"][0]["error"]
     assert hook.requests == []
 
 
