@@ -15,6 +15,8 @@ VERSION = 1
 MAX_PAYLOAD_BYTES = 262_144
 MAX_SEQ = 2**63 - 1
 MAX_AHEAD_SECONDS = 300.0
+MAX_EVENT_AGE_SECONDS = 86_400.0
+"""An event that happened longer ago raises nothing any more."""
 
 REASONS: dict[str, str] = {
     "topic": "the topic is not one of an agent, or its partition is not the host's",
@@ -35,7 +37,7 @@ REASONS: dict[str, str] = {
     "future": f"ts is more than {MAX_AHEAD_SECONDS:.0f} s ahead",
     "past": "ts lies before 2000",
     "unit": "ts is not in seconds",
-    "too_old": "ts lies before the retained history",
+    "too_old": "ts lies before the retained history, or is that of an event more than a day ago",
     "epochs": "the host brings new epochs too often",
     "host": "no host of this name is known",
     "rule": "no rule of kind event watches for events of this type",

@@ -201,6 +201,7 @@ class Receiver:
 
     def _event(self, host_name: str, payload: bytes) -> None:
         event = self._decoded(wire.Event, host_name, payload)
+        wire.check_time(event.ts, self.now, self.now - wire.MAX_EVENT_AGE_SECONDS)
         if event.type not in {rule.event_type for rule in self.shard.engine.watched("event")}:
             raise WireError("rule", f"no rule of kind event watches for {event.type!r}; drumbeat rules list shows them")
         if not self.shard.hosts.add(host_name).events.take(self.now):

@@ -9,14 +9,16 @@ from aggregator.store import audit_log
 from shared import wire
 
 
-def write_event(engine: Engine, host: int, event: wire.Event, actor: str) -> int:
-    """Put one event of a host into the inbox and note it; its id."""
+def write_event(engine: Engine, host: int, event: wire.Event, actor: str) -> int | None:
+    """Put one event of a host into the inbox and note it; its id, None where the host is gone."""
     said = msgspec.to_builtins(event)
     with engine.begin() as connection:
         number = connection.execute(
             text("""INSERT INTO inbox (partition, host_id, payload, actor)
                     SELECT partition, id, CAST(:payload AS jsonb), :actor FROM host WHERE id = :host RETURNING id"""),
-            {"payload": msgspec.json.encode(event).decode(), "actor": actor, "host": host}).scalar_one()
+            {"payload": msgspec.json.encode(event).decode(), "actor": actor, "host": host}).scalar_one_or_none()
+        if number is None:
+            return None
         audit_log.write(connection, actor, "raise", "event", event.type, _told(said))
         return int(number)
 

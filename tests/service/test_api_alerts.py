@@ -9,7 +9,7 @@ from api_client import Api
 from builders import NOW
 from psycopg.types.json import Jsonb
 
-from aggregator.store import tokens
+from aggregator.store import events, tokens
 from shared import wire
 from shared.names import partition
 
@@ -317,3 +317,10 @@ def test_hosts_show_their_alerts(api: Api, fleet: dict[str, int]) -> None:
     assert api.get("/hosts/web-1")["alerts"] == 1
     api.connection.execute("DELETE FROM alert")
     assert (api.get("/hosts/web-1")["alerts"], api.get("/hosts/web-1")["worst_alert"]) == (0, "")
+
+
+def test_an_event_of_a_host_that_has_just_gone_is_none(api: Api) -> None:
+    """A host may be deleted while an event of it is taken: nothing is written, and nobody is told that it was."""
+    event = wire.Event(type="backup_failed", host="web-1", ts=NOW.timestamp())
+    assert events.write_event(api.backend.engine, 999_999, event, "tests") is None
+    assert api.connection.execute("SELECT count(*) FROM audit_log").fetchone() == (0,)

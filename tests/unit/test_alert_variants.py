@@ -25,7 +25,7 @@ def test_many_overrides_keep_their_numbers() -> None:
 
 @pytest.mark.parametrize(("enabled", "override", "applies"), [
     (True, None, True), (True, False, False), (False, True, True), (False, None, False)])
-def test_a_host_switches_a_rule_on_or_off(enabled: bool, override: bool | None, applies: bool) -> None:  # noqa: FBT001 (a case)
+def test_a_host_switches_a_rule_on_or_off(enabled: bool, override: bool | None, applies: bool) -> None:
     """An override decides for its host; others have the rule as it is."""
     own = {("web-1", "busy"): Override(enabled=override)} if override is not None else {}
     variants = Variants([Stored(Rule(name="busy", metric="cpu.percent", warning=80.0, enabled=enabled), 1)], own)

@@ -39,6 +39,14 @@ def test_labels_of_an_instance_are_words(receiver: Receiver, instance: dict[str,
     assert sum(receiver.batch.refused.values()) == 1
 
 
+def test_events_of_long_ago_raise_nothing(receiver: Receiver) -> None:
+    """As by REST: what happened more than a day ago is refused, whatever the rule says."""
+    tell(receiver, ts=NOW - 86_500)
+    assert receiver.batch.refused == {"too_old": 1}
+    tell(receiver, ts=NOW - 86_300)
+    assert len(receiver.batch.events) == 1
+
+
 def test_a_host_cannot_raise_alerts_without_end(receiver: Receiver) -> None:
     """Each instance is an alert of its own: a host that invents them is cut off until the next hour, and only that host."""
     for n in range(MAX_EVENTS_PER_HOUR + 5):

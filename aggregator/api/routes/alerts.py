@@ -22,7 +22,6 @@ from shared.names import is_host
 router = APIRouter(prefix="/api/v1", tags=["alerts"])
 
 HISTORY_COUNT_SECONDS = 10.0
-OLDEST_EVENT_SECONDS = 86_400.0
 
 _REFUSED: dict[int | str, dict[str, Any]] = {409: {"description": "the alert's state does not allow it"}}
 
@@ -142,10 +141,12 @@ def raise_event(backend: Ready, token: Operator, new: alert_models.NewEventModel
     event = wire.Event(type=new.type, host=new.host, message=new.message, severity=new.severity, instance=new.instance,
                        resolved=new.resolved, ts=(new.ts or now).timestamp())
     try:
-        wire.check_time(event.ts, now.timestamp(), now.timestamp() - OLDEST_EVENT_SECONDS)
+        wire.check_time(event.ts, now.timestamp(), now.timestamp() - wire.MAX_EVENT_AGE_SECONDS)
     except wire.WireError as error:
         raise invalid("ts", error.detail if error.reason == "future" else "it lies more than a day back") from None
     number = events.write_event(backend.engine, host, event, token.name)
+    if number is None:
+        raise invalid("host", f"there is no host {new.host!r}")
     return formats.json_answer({"id": number, "rules": events.fetch_hearing(backend.engine, event.type)}, 202)
 
 
