@@ -10,12 +10,15 @@ from aggregator.analysis.anomaly import baseline, regions
 from aggregator.analysis.anomaly.parameters import DEFAULTS, Parameters
 from aggregator.analysis.anomaly.state import Arrays, Floats, State
 
-CHUNK = 2048  # series at a time: what is worked on stays in the processor's cache
+CHUNK = 16_384  # series at a time: what is worked on stays in the processor's cache
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scores:
-    """Of one row. `score`: novelty in bars, 0 during warm-up and without a sample. `deviation`: (value - mean) / sd."""
+    """Of one row. `score`: novelty in bars, 0 during warm-up and without a sample.
+
+    `deviation`: (value - mean) / sd, 0 during warm-up, NaN without a sample.
+    """
 
     score: Floats
     deviation: Floats
@@ -84,6 +87,7 @@ class Detector:
         is_warm = row.is_there & (state.count > rates.warm_up)
         np.copyto(score, found.novelty / state.bar, where=is_warm & (state.per_sd > 0))
         np.copyto(deviation, row.deviation / row.sd, where=is_warm)
+        deviation[~row.is_there] = np.nan
         is_slow_turn = (step + turn) % rates.slow_steps == 0
         hour = step // rates.hour_steps + 1
         regions.learn(state, place.at, found, row.is_there, hour, parameters, rates, is_slow_turn=is_slow_turn)

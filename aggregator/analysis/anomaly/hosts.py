@@ -9,7 +9,7 @@ one that leaves its companions counts much.
 3. Learning takes a row every 5 minutes at most; the inverse is made anew every hour in the first days, then every 6 hours, for
    a part of the hosts at each step.
 
-A metric without a sample, in warm-up or constant has deviation 0 and adds nothing.
+A metric without a sample (NaN), in warm-up or constant (0) adds nothing.
 """
 
 import dataclasses
@@ -112,8 +112,11 @@ class HostDetector:
 
     def _clipped(self, deviations: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         limit = np.float32(self.parameters.clip)
-        is_known = np.isfinite(deviations)
-        z: Floats = np.clip(np.where(is_known, deviations, np.float32(0)), -limit, limit)
+        z: Floats = np.minimum(np.maximum(deviations, -limit), limit)
+        is_known = np.isfinite(z)
+        if is_known.all():
+            return z, np.ones(len(z), np.bool_)
+        z[~is_known] = 0
         is_there: NDArray[np.bool_] = np.asarray(is_known.any(axis=1))
         return z, is_there
 
@@ -125,7 +128,7 @@ class HostDetector:
     def _learn(self, z: Floats, is_there: NDArray[np.bool_], step: int) -> None:
         if step % self._learns_every == 0:
             self._learn_covariance(z, is_there)
-        self._invert(step)
+            self._invert(step // self._learns_every)
 
     def _learn_covariance(self, z: Floats, is_there: NDArray[np.bool_]) -> None:
         state = self._state
@@ -135,17 +138,17 @@ class HostDetector:
         state.covariance *= (1 - weight)[:, None, None]
         state.covariance += (z * weight[:, None])[:, :, None] * z[:, None, :]
 
-    def _invert(self, step: int) -> None:
-        old = self._turn(INVERSES_A_DAY, step)
-        young = self._turn(INVERSES_A_DAY_YOUNG, step)
+    def _invert(self, turn: int) -> None:
+        hosts = self._whose_turn(INVERSES_A_DAY, turn)
+        young = self._whose_turn(INVERSES_A_DAY_YOUNG, turn)
         is_young = self._state.count[young] < np.float32(YOUNG_DAYS * self._steps_per_day)
-        which = np.union1d(old, young[is_young])
-        which = which[self._state.learnt[which] > 0]
-        if len(which):
-            metrics = self._state.covariance.shape[1]
-            ridged = self._state.covariance[which] + np.float32(self.parameters.ridge) * np.eye(metrics, dtype=np.float32)
-            self._state.inverse[which] = np.linalg.inv(ridged)
+        if is_young.any():
+            hosts = np.union1d(hosts, young[is_young])
+        hosts = hosts[self._state.learnt[hosts] > 0]
+        if len(hosts):
+            ridge = np.float32(self.parameters.ridge) * np.eye(self._state.covariance.shape[1], dtype=np.float32)
+            self._state.inverse[hosts] = np.linalg.inv(self._state.covariance[hosts] + ridge)
 
-    def _turn(self, times_a_day: int, step: int) -> NDArray[np.intp]:
-        every = max(1, self._steps_per_day // times_a_day)
-        return np.arange(step % every, len(self._state.count), every)
+    def _whose_turn(self, times_a_day: int, turn: int) -> NDArray[np.intp]:
+        every = max(1, self._steps_per_day // self._learns_every // times_a_day)
+        return np.arange(turn % every, len(self._state.count), every)
