@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 NAME ?=
 ARGS ?=
+DATA ?=
+SCORES ?=
 
 .PHONY: help install up test lint types contracts wheel docs bench clean
 
@@ -12,6 +14,7 @@ help:
 	@echo "make test       all tests; ARGS='tests/unit -k spool' chooses"
 	@echo "make lint | types | contracts | wheel | docs    the other checks of CI"
 	@echo "make bench      list the benchmarks; make bench NAME=ingest runs one"
+	@echo "                NAME=anomaly DATA=folder SCORES=folder scores labelled series"
 	@echo "make clean      remove .venv and everything built"
 
 install: .venv/.installed
@@ -49,7 +52,7 @@ docs: .venv/.dev
 	$(BIN)/python .ci/check_documents.py
 
 bench: .venv/.dev
-	$(BIN)/python tests/bench/run.py $(NAME) $(ARGS)
+	$(BIN)/python tests/bench/run.py $(NAME) $(if $(DATA),data=$(DATA)) $(if $(SCORES),scores=$(SCORES)) $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-NOT_BENCHMARKS = {"run", "rig"}
+NOT_BENCHMARKS = {"run", "rig", "anomaly_plot"}
 
 
 def listing():
