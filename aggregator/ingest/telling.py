@@ -33,6 +33,7 @@ class Teller:
         self._retained: dict[str, bytes] = {}
         self._waiting: deque[tuple[int, int]] = deque()
         self._changed: set[int] = set()
+        self._summaries: dict[int, wire.AlertSummary] = {}
 
     @property
     def is_connected(self) -> bool:
@@ -50,6 +51,7 @@ class Teller:
         self._connections = self._client.connections
         self._retained.clear()
         self._waiting.clear()
+        self._summaries.clear()
         self._known = 0
         for alert in self._shard.engine.alerts.values():
             if alert.id:
@@ -131,8 +133,16 @@ class Teller:
             if alert.is_active and not alert.dismissed and alert.host.row in found:
                 found[alert.host.row].append(alert)
         for row, alerts in found.items():
-            host = self._shard.hosts.all[row].name
-            self._client.publish(self._topics.alert_summary(host), wire.encode(summary(host, alerts, now)), qos=1, retain=True)
+            self._summarise(row, alerts, now)
+
+    def _summarise(self, row: int, alerts: Sequence[Alert], now: float) -> None:
+        """Tell a host's summary, unless it says what was said on this connection: pending alerts and notes change nothing."""
+        host = self._shard.hosts.all[row].name
+        message, before = summary(host, alerts, now), self._summaries.get(row)
+        if before is not None and msgspec.structs.replace(message, ts=before.ts) == before:
+            return
+        if self._client.publish(self._topics.alert_summary(host), wire.encode(message), qos=1, retain=True):
+            self._summaries[row] = message
 
     def _event(self, outbox_id: int, event: wire.AlertEvent) -> None:
         topic = self._topics.alert_event(event.alert.severity, event.alert.host)

@@ -195,6 +195,8 @@ def test_actions_by_mqtt(ingest, samples, agent, listener, topics, rows, kinds):
     act("dismiss")
     listener.poll(lambda: listener.retained[topic]["dismissed"])
     listener.poll(lambda: listener.retained[topics.alert_summary("web-1")]["active"] == 0)
+    summaries = [json.loads(payload)["active"] for heard, payload in listener.heard if heard == topics.alert_summary("web-1")]
+    assert summaries.count(1) == 1, "an acknowledgement changes no summary, so it is not told again"
     act("resolve")
     listener.poll(lambda: topic not in listener.retained and told(listener, "queue_long")[-1] == "resolved")
     samples.send({"custom.queue": 60.0}, 60)
