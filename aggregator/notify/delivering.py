@@ -18,7 +18,7 @@ from aggregator.analysis import notices
 from aggregator.notify.gauges import Gauges
 from aggregator.notify.guard import Guard
 from aggregator.notify.sending import Attempt, SendingError, send
-from aggregator.store import notifications
+from aggregator.store import notification_groups, notifications
 from aggregator.store.notifications import Due
 from shared import logs
 from shared.database import Connection
@@ -158,8 +158,8 @@ class Deliveries:
 
 def _tell_others(connection: Connection, due: Due, since: float, error: str, now: float) -> None:
     """Tell the other channels of the route that one fails, once as long as it does."""
-    route = dict(notifications.fetch_routes(connection)).get(due.route)
-    channels = notifications.fetch_channels(connection)
+    route = dict(notification_groups.fetch_routes(connection)).get(due.route)
+    channels = notification_groups.fetch_channels(connection)
     others = [name for name in (route.channels if route else []) if name != due.channel and name in channels
               and channels[name][0].enabled and not channels[name][1]]
     if not others or notifications.is_channel_told(connection, due.channel, since):

@@ -16,8 +16,9 @@ from aggregator.analysis.channels import Channel
 from aggregator.analysis.grouping import Message, Stand, State
 from aggregator.analysis.matching import rank
 from aggregator.analysis.routing import Route, Subject, fitting, group_key, group_labels, read_group_key
+from aggregator.store import notification_groups as stored
 from aggregator.store import notifications
-from aggregator.store.notifications import Alert, Event, GroupKey
+from aggregator.store.notification_groups import Alert, Event, GroupKey
 from shared.database import Connection
 
 STALE_SECONDS = 3600.0
@@ -42,22 +43,22 @@ class Passed:
 def route(connection: Connection, now: float) -> Passed:
     """One pass; nothing where another process is at it."""
     with connection.transaction():
-        if not notifications.try_lock_routing(connection):
+        if not stored.try_lock_routing(connection):
             return Passed()
-        events = notifications.take_events(connection, now)
-        routes = notifications.fetch_routes(connection)
-        alerts = notifications.fetch_alerts(connection, {event.alert for event in events}, now)
+        events = stored.take_events(connection, now)
+        routes = stored.fetch_routes(connection)
+        alerts = stored.fetch_alerts(connection, {event.alert for event in events}, now)
         raised = raised_alerts(events, alerts, now)
         homes = _homes(routes, alerts, raised)
         wanted = {key for keys in homes.values() for key in keys}
-        groups = notifications.fetch_groups(connection, wanted, alerts, now)
+        groups = stored.fetch_groups(connection, wanted, alerts, now)
         if not groups and not wanted:
-            return Passed(len(events), 0, len(events) == notifications.EVENTS_A_PASS, bool(raised and not routes))
+            return Passed(len(events), 0, len(events) == stored.EVENTS_A_PASS, bool(raised and not routes))
         members = {number for state in groups.values() for number in state.members}
-        alerts |= notifications.fetch_alerts(connection, members - alerts.keys(), now)
+        alerts |= stored.fetch_alerts(connection, members - alerts.keys(), now)
         written = _Pass(connection, dict(routes), alerts, raised, homes, now).run(
             groups | {key: State() for key in wanted - groups.keys()})
-        return Passed(len(events), written, len(events) == notifications.EVENTS_A_PASS)
+        return Passed(len(events), written, len(events) == stored.EVENTS_A_PASS)
 
 
 def raised_alerts(events: Iterable[Event], alerts: Mapping[int, Alert], now: float) -> set[int]:
@@ -93,7 +94,7 @@ class _Pass:
                  homes: Mapping[int, set[GroupKey]], now: float) -> None:
         self._connection, self._routes, self._alerts, self._raised = connection, routes, alerts, raised
         self._homes, self._now, self._written = homes, now, 0
-        self._channels = notifications.fetch_channels(connection)
+        self._channels = stored.fetch_channels(connection)
 
     def run(self, groups: Mapping[GroupKey, State]) -> int:
         """Let every group see its alerts and speak; the number of notifications."""
@@ -105,8 +106,8 @@ class _Pass:
                 spent.append(key)
             else:
                 kept[key] = after, grouping.next_at(after, self._routes[key[0]]) or self._now + LOOK_AGAIN_SECONDS
-        notifications.write_groups(self._connection, kept)
-        notifications.delete_groups(self._connection, spent)
+        stored.write_groups(self._connection, kept)
+        stored.delete_groups(self._connection, spent)
         return self._written
 
     def _after(self, key: GroupKey, state: State) -> State | None:

@@ -15,6 +15,7 @@ What ingest writes, and reads back after a takeover:
 * `collecting`  desired collection settings, and what agents have applied
 * `duties`      executions of upkeep: claimed, held, ended; `vacuum`, `export`, `report` what they read and write
 * `default_schedules`  schedules that come with drumbeat
+* `notification_groups`  what the notifier routes: events, alerts, routes, channels, groups
 * `notifications`  what is to be told and was; the notifier's, and read by the API
 
 What the API and the commands ask:
