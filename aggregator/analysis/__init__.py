@@ -7,6 +7,9 @@
 * `downsample`  history in fewer points, extremes kept
 * `rules`       alert rules as data; `rule_problems` what is wrong with one, `rule_pack` the default ones, `rule_files` as files
 * `messages`    what an alert says: templates, safely filled
+* `matching`    which alerts, hosts and instances are meant; shared by rules, silences, windows and routes
+* `quiet`       silences, maintenance windows, hosts behind others: what mutes an alert
+* `forecast`    when a metric reaches a value, and how sure that is
 * `latches`     conditions that must last, and `flapping`; `preview` runs them over history
 * `routing`     which alerts are told where; `grouping` when; `notices` in which words; `channels` what a channel may be
 * `audit`       which seqs of a stream are held, explained, awaited, lost or doubled

@@ -11,9 +11,11 @@
 * `models`      answers about hosts as OpenAPI shows them
 * `figure_models`  answers of figures: history, series, health
 * `own_models`  answers about drumbeat itself as OpenAPI shows them
+* `alert_models`, `quiet_models`  alerts and events; silences, windows and dependencies as OpenAPI shows them
 * `rule_models`  rules, overrides and previews as OpenAPI shows them
 * `channel_models`  channels, routes and notifications as OpenAPI shows them
 * `schedule_models`, `collection_models`  schedules, executions and collection settings as OpenAPI shows them
+* `explanation`  why an alert fired and what came of it
 * `previews`    what a rule would have done over stored history
 * `documentation`  /docs: the OpenAPI document as a page
 * `routes`       the routes, one module a subject

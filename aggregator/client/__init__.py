@@ -6,6 +6,7 @@
 * `status`   `drumbeat status`: the fleet at a glance
 * `top`      `drumbeat top`: one host, live; `panels` draws it
 * `alerts`   `drumbeat alerts`: list, show, acknowledge, dismiss or resolve; `incident` tells one in words
+* `silence`  `drumbeat silence`: list, add, end
 * `rules`    `drumbeat rules`: list, show, preview, and files of rules; `rule_texts` puts them in words
 * `schedules`, `schedule`, `executions`  lists, one schedule, what became of them; `schedule_wishes` reads what is to be made,
   `schedule_texts` puts them in words

@@ -11,6 +11,9 @@ What ingest writes, and reads back after a takeover:
 * `rollups`     minutes, hours and days
 * `partitions`  made ahead, dropped by retention
 * `rules`       alert rules, their revisions and overrides; the API changes them
+* `alerts`      alerts and their events, many at once; `outbox` what the bus must still hear, `inbox` events told by REST
+* `configuration`  versions of what is kept in memory; `quiet` all that mutes
+* `forecasting` hourly means for forecasts
 * `alert_actions`  what people do to alerts, by REST or MQTT
 * `collecting`  desired collection settings, and what agents have applied
 * `duties`      executions of upkeep: claimed, held, ended; `vacuum`, `export`, `report` what they read and write
@@ -30,6 +33,7 @@ What the API and the commands ask:
 * `alert_list`, `alert_summary`  alerts by filter, one with its story, and in figures
 * `events`      events from outside, into the inbox
 * `audit_log`   who did what
+* `silences`, `windows`, `dependencies`  what mutes, as the API keeps it
 * `channels`    channels and routes of notifications
 * `schedules`, `executions`, `runs`  schedules, what became of them, starting and cancelling; `annotations` for charts
 * `collection`  desired collection settings, and the revisions of hosts

@@ -7,6 +7,7 @@
 * `fleet`           latest figures of every host
 * `alerts`          alerts, why they fired, what is done about them; events from outside
 * `alert_rules`     rules with revisions, overrides per host, validation, preview
+* `quiet`           silences, maintenance windows, dependencies between hosts
 * `channels`        channels and routes of notifications, and what was delivered
 * `audit_log`       who did what
 * `words`           the catalogue of metrics and the schemas of the payloads
