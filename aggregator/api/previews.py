@@ -69,7 +69,7 @@ def answer(backend: Backend, rule: Rule, asked: AskedPreviewModel) -> dict[str, 
     """What `rule` would have done, as the API answers it. Raises SpanError and 422s."""
     if rule.kind in _KINDS:
         raise invalid("rule.kind", f"{rule.kind} rules cannot be tried on history: {_KINDS[rule.kind]}; threshold and rate can")
-    grid = _grid(timespan.span(asked.range, asked.start, asked.to, backend.now(), default="7d"))
+    grid = _grid(timespan.span(asked.range, asked.start, asked.to, backend.now(), default="7d"), _window(rule))
     if rule.kind == "rate" and rule.window < 2 * grid.step:
         raise invalid("rule.window", f"history has steps of {grid.step} s here; a window needs two of them, or a shorter range")
     chosen = _hosts(backend, rule, asked)
@@ -83,10 +83,15 @@ def answer(backend: Backend, rule: Rule, asked: AskedPreviewModel) -> dict[str, 
             "series": known} | _judged(found, grid) | {"notes": _notes(rule, grid)}
 
 
-def _grid(span: Span) -> _Grid:
-    if span.seconds > LONGEST_SECONDS:
-        raise timespan.SpanError("from", f"at most {LONGEST_SECONDS // 86_400} days")
-    step, source = (SHORT_STEP, "raw") if span.seconds <= SHORT_SECONDS else (60, "rollup_1m")
+def _window(rule: Rule) -> float:
+    """How far before the span history is read (s)."""
+    return rule.window if rule.kind == "rate" else 0.0
+
+
+def _grid(span: Span, window: float) -> _Grid:
+    if span.seconds + window > LONGEST_SECONDS:
+        raise timespan.SpanError("from", f"at most {LONGEST_SECONDS // 86_400} days, the window of a rate before them included")
+    step, source = (SHORT_STEP, "raw") if span.seconds + window <= SHORT_SECONDS else (60, "rollup_1m")
     start = int(span.start.timestamp()) // step * step
     return _Grid(start, step, max(1, int(span.end.timestamp() - start) // step), source)
 
@@ -147,7 +152,7 @@ def _worst(points: downsample.Points, hosts: int, names: int, sign: float) -> Fl
 
 def _gridded(backend: Backend, kept: Sequence[tuple[tuple[fleet.Host, Rule], list[str]]], grid: _Grid) -> Iterator[_Series]:
     names, rule = kept[0][1], kept[0][0][1]
-    before = round(rule.window / grid.step) if rule.kind == "rate" else 0
+    before = round(_window(rule) / grid.step)
     span = Span(grid.span.start - timedelta(seconds=before * grid.step), grid.span.end)
     points = downsample.bucketed(backend.history.fetch([host.id for (host, _), _ in kept], names, grid.source, span), grid.step)
     column = (points.ts // downsample.SECOND - grid.start) // grid.step + before

@@ -287,6 +287,15 @@ def test_a_preview_of_changes(api: Api) -> None:
     assert (found["fired"], found["results"][0]["total_seconds"], found["results"][0]["worst_value"]) == (1, 600, 80)
 
 
+def test_a_long_window_is_not_read_sample_by_sample(api: Api) -> None:
+    """What is read is the span and the window before it: a short span with a window of days is tried on minutes."""
+    host = builders.store_host(api.connection)
+    busy_spells(api, host, "cpu.percent", [(340, 20)])
+    rule = RULE | {"kind": "rate", "warning": 50.0, "for": 0}
+    assert preview(api, rule | {"window": 4 * 3600}, range="1h")["source"] == "rollup_1m"
+    assert preview(api, rule | {"window": 600}, range="1h")["source"] == "raw"
+
+
 def test_a_short_preview_reads_raw_history(api: Api) -> None:
     """Up to two hours are tried on every sample."""
     host = builders.store_host(api.connection)
@@ -312,7 +321,8 @@ def test_a_preview_has_room_for_so_much(api: Api, monkeypatch: pytest.MonkeyPatc
     ({"rule": {"name": "x", "kind": "reboot", "keep": 60}}, "rule.kind"), ({"rule": RULE | {"metric": "cpu.x"}}, "rule.metric"),
     ({"rule": RULE, "range": "9y"}, "range"), ({"rule": RULE, "hosts": ["nobody"]}, "hosts"), ({}, "rule"),
     ({"rule": RULE, "from": "2026-01-01T00:00:00Z"}, "from"), ({"rule": RULE, "ragne": "1h"}, "ragne"),
-    ({"rule": RULE | {"kind": "rate", "window": 60}}, "rule.window")])
+    ({"rule": RULE | {"kind": "rate", "window": 60}}, "rule.window"),
+    ({"rule": RULE | {"kind": "rate", "window": 31_000_000}, "range": "1h"}, "from")])
 def test_previews_that_cannot_be(api: Api, body: dict[str, Any], field: str) -> None:
     """A preview that cannot be answered says which field is why."""
     assert field in wrong(api.ask("/api/v1/alert-rules/preview", "POST", json=body))
