@@ -78,8 +78,9 @@ def sample(state: State, values: NDArray[np.float64], step: int, rates: Rates) -
     begins = is_there & (state.count == 0)
     if begins.any():
         np.copyto(state.origin, values, where=begins)
-    value = (values - state.origin).astype(np.float32)
-    if not is_there.all():
+    is_whole = bool(is_there.all())
+    value = ((values if is_whole else np.where(is_there, values, 0.0)) - state.origin).astype(np.float32)
+    if not is_whole:
         np.copyto(value, state.mean, where=~is_there)
     there = is_there.astype(np.float32)
     slot = rates.slot(step)
