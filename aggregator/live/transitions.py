@@ -133,7 +133,7 @@ class Transitions:
     def _begun(self, key: Key, variant: int, severity: wire.Severity, value: float, ts: float) -> Change:
         alert = self._new(key, variant, severity, ts)
         self._measure(alert, key, variant, value)
-        lasting = _span(self._rule(variant).for_)
+        lasting = messages.duration(self._rule(variant).for_)
         return self._told(alert, "pending", ts, f"{self._compared(alert, variant)}; fires if it lasts {lasting}")
 
     def _fired(self, key: Key, alert: Alert | None, variant: int, severity: wire.Severity, value: float, ts: float) -> Change:
@@ -156,7 +156,7 @@ class Transitions:
         """The condition is at rest."""
         if alert.state == "pending":
             self._close(key, alert, "cancelled", ts)
-            yield self._told(alert, "cancelled", ts, f"was back after {_span(ts - alert.started_at)}")
+            yield self._told(alert, "cancelled", ts, f"was back after {messages.duration(ts - alert.started_at)}")
             return
         if alert.flapping and alert.state == "unknown":
             yield self._known(alert, ts)
@@ -313,21 +313,13 @@ class Transitions:
     def _why(self, alert: Alert, variant: int) -> str:
         rule = self._rule(variant)
         compared = self._compared(alert, variant)
-        return f"{compared} for {_span(rule.for_)}" if rule.for_ else compared
+        return f"{compared} for {messages.duration(rule.for_)}" if rule.for_ else compared
 
     def _compared(self, alert: Alert, variant: int) -> str:
         if alert.threshold is None or alert.value is None:
             return alert.message
         sign = "≤" if self.variants.sign[variant] < 0 else "≥"
         return f"{alert.metric or alert.type} {alert.value:.6g} {sign} {alert.threshold:.6g}"
-
-
-def _span(seconds: float) -> str:
-    """A duration for people."""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:g} {unit}"
-    return f"{seconds:.3g} s"
 
 
 def instance_metric(rule: Rule, instance: str) -> str:

@@ -29,7 +29,7 @@ def test_cpu_alert() -> None:
     pending, firing = fleet.cpu([85.0] * 13)
     assert (pending.kind, pending.at, firing.kind, firing.at) == ("pending", START, "firing", START + 60)
     assert (firing.severity, firing.value, firing.threshold, firing.culprits) == ("warning", 85.0, 80.0, "cpu")
-    assert firing.reason == "cpu.percent 85 ≥ 80 for 1 min"
+    assert firing.reason == "cpu.percent 85 ≥ 80 for 1 m"
     assert "85" in firing.message
     assert firing.alert.revision == 1
     assert fleet.cpu([50.0] * 6, 65) == []
