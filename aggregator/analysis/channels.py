@@ -15,7 +15,9 @@ from shared.wire import Severity
 
 Type = Literal["email", "webhook", "slack", "discord", "telegram", "ntfy", "other"]
 TYPES: tuple[Type, ...] = ("email", "webhook", "slack", "discord", "telegram", "ntfy", "other")
-Address = Annotated[str, Meta(pattern=r"^[^@\s,<>]{1,64}@[^@\s,<>]{1,190}$")]
+ADDRESS = r"^[^@\s,<>]{1,64}@[^@\s,<>]{1,190}$"
+MAIL_HOST = r"^[A-Za-z0-9.:_-]{1,253}$"
+Address = Annotated[str, Meta(pattern=ADDRESS)]
 
 SERVICES = frozenset("""
     apprise_api bark betterstack bluesky brevo bulksms clickatell clicksend custom_form custom_json custom_xml d7networks dingtalk
@@ -36,7 +38,7 @@ _READS_FILES = frozenset({"template", "pgp", "pgpkey", "key", "keyfile", "subscr
 class Email(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"from_": "from"}):
     """A mail server and who writes to whom. `tls`: starttls, tls from the first byte (port 465), or none."""
 
-    host: Annotated[str, Meta(pattern=r"^[A-Za-z0-9.:_-]{1,253}$")]
+    host: Annotated[str, Meta(pattern=MAIL_HOST)]
     port: Annotated[int, Meta(ge=1, le=65535)] = 587
     user: Annotated[str, Meta(max_length=200)] = ""
     from_: Address

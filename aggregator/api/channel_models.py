@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import Field, StringConstraints
 
-from aggregator.analysis.channels import Email, Type
+from aggregator.analysis.channels import ADDRESS, MAIL_HOST, Email, Type
 from aggregator.analysis.routing import Route
 from aggregator.api.models import Model, example
 from aggregator.api.parameters import PRINTABLE, TEXT
@@ -17,7 +17,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Url = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=PRINTABLE)]
 Secret = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=PRINTABLE)]
 Key = Annotated[str, StringConstraints(min_length=16, max_length=500, pattern=PRINTABLE)]
-MailAddress = Annotated[str, StringConstraints(pattern=r"^[^@\s,<>]{1,64}@[^@\s,<>]{1,190}$")]
+MailAddress = Annotated[str, StringConstraints(pattern=ADDRESS)]
 Names = Annotated[list[Name], Field(max_length=20)]
 Grouping = Annotated[str, StringConstraints(max_length=100, pattern=PRINTABLE)]
 
@@ -44,7 +44,7 @@ class EmailModel(Model):
     """A mail server, and who writes to whom."""
 
     model_config = example(_EMAIL)
-    host: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.:_-]{1,253}$")]
+    host: Annotated[str, StringConstraints(pattern=MAIL_HOST)]
     port: Annotated[int, Field(ge=1, le=65535)] = 587
     user: Annotated[str, StringConstraints(max_length=200, pattern=PRINTABLE)] = ""
     from_: MailAddress = Field(alias="from")

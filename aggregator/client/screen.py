@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from aggregator.analysis import messages
 from shared import logs
 
 if TYPE_CHECKING:
@@ -114,13 +115,7 @@ def figure(value: float | None, digits: int = 1) -> str:
 
 def in_bytes(value: float | None, suffix: str = "") -> str:
     """Bytes with a binary prefix: `1.5 GiB`."""
-    if value is None:
-        return "-"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(value) < 1024 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{value:.{0 if unit == 'B' else 1}f} {unit}{suffix}"
+    return "-" if value is None else f"{messages.in_bytes(value)}{suffix}"
 
 
 def duration(seconds: float | None) -> str:
