@@ -77,9 +77,15 @@ accounts {{ FLEET: {{ jetstream: enabled, users: [
 
 def _user(grant: Grant) -> str:
     permissions = (f"publish: {json.dumps([_subject(topic) for topic in grant.publish])}, "
-                   f"subscribe: {json.dumps([_subject(topic) for topic in grant.subscribe])}")
+                   f"subscribe: {json.dumps(heard(grant))}")
     return (f"  {{ user: {json.dumps(grant.user)}, password: {json.dumps(grant.password)}, "
             f'permissions: {{ {permissions} }}, allowed_connection_types: ["MQTT"] }}')
+
+
+def heard(grant: Grant) -> list[str]:
+    """Subjects that one may subscribe to. To NATS the MQTT filter `a/#` is two, `a` and `a.>`, and it wants both granted."""
+    subjects = [_subject(topic) for topic in grant.subscribe]
+    return subjects + [subject.removesuffix(".>") for subject in subjects if subject.endswith(".>") and subject[0] != "$"]
 
 
 def _subject(topic: str) -> str:

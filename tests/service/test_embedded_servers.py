@@ -134,6 +134,17 @@ def test_operator_sees_everything_and_the_scheduler_its_own(fleet):
     assert {payload for _, payload, _ in seen} == {b"fire", b"real"}
 
 
+def test_people_may_ask_for_everything_at_once(fleet):
+    """To `#` below the root and below Home Assistant's prefix the operator hears what there is, as on Mosquitto."""
+    seen = []
+    operator = _client(fleet["operator"], seen, "drumbeat/v1/#", "homeassistant/#")
+    with operator, _client(fleet["ingest"], []) as ingest:
+        assert _drive([operator, ingest], lambda: operator.is_connected and ingest.is_connected)
+        ingest.publish("drumbeat/v1/health/web-1", b"health", qos=1, retain=True)
+        ingest.publish("homeassistant/device/drumbeat_web-1/config", b"device", qos=1, retain=True)
+        assert _drive([operator, ingest], lambda: {payload for _, payload, _ in seen} == {b"health", b"device"})
+
+
 def test_alerts_are_none_of_an_agents_business(fleet, eventually):
     """An agent tells events of its own host; it can neither hear alerts nor raise, change or act on any."""
     broker_rules.check_agents(fleet, eventually)
