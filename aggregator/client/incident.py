@@ -80,8 +80,10 @@ def _samples(samples: Mapping[str, Any]) -> str:
 
 
 def _process(process: Mapping[str, Any]) -> str:
+    rate = process.get("io_bytes_per_second")
+    disk = "" if rate is None else f"{screen.in_bytes(rate)}/s I/O"
     return (f"{process.get('pid', '-'):>7}  {screen.figure(process.get('cpu_percent')):>6} % CPU  "
-            f"{screen.in_bytes(process.get('memory_bytes')):>10}  {process.get('name', '')}")
+            f"{screen.in_bytes(process.get('memory_bytes')):>10}  {disk:>15}  {process.get('name', '')}")
 
 
 def _end(span: Mapping[str, Any]) -> str:

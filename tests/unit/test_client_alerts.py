@@ -27,7 +27,8 @@ EVENT = {
     "value": 91.5, "threshold": 90.0, "reason": "91.5 is at least 90", "rule_revision": 1, "actor": "", "note": "",
     "muted": False, "culprits": []}
 TOLD = {
-    "alert": ALERT | {"culprits": [{"pid": 812, "name": "postgres", "cpu_percent": 31.0, "memory_bytes": 73_400_320}]},
+    "alert": ALERT | {"culprits": [{"pid": 812, "name": "postgres", "cpu_percent": 31.0, "memory_bytes": 73_400_320,
+                                    "io_bytes_per_second": 2_097_152.0}]},
     "rule": {"name": "low_disk", "revision": 1, "definition": {"description": "Little room is left."}, "changed_at": "",
              "changed_by": "", "current_revision": 2},
     "samples": {"metric": "disk.percent{mount=/var}", "unit": "percent", "threshold": 90.0, "from": "2026-11-21T06:45:10Z",
@@ -67,7 +68,7 @@ def test_the_explanation_for_people():
             "critical  low_disk /var on db-1", "/var is ?[2J91.5 % full [red]", "Make room.", "2026-11-21 07:00:10Z (1h ago)",
             "91.5, threshold 90", "by anna until 2026-11-21 08:00:00Z: ordered", "silence 12",
             "low_disk, revision 1, changed since (revision 2): Little room is left.",
-            "81 at first, 91.5 at last; between 80 and 92", "31.0 % CPU    70.0 MiB  postgres",
+            "81 at first, 91.5 at last; between 80 and 92", "31.0 % CPU    70.0 MiB    2.0 MiB/s I/O  postgres",
             "2026-11-21 07:01:00Z to now  silence 12", "acknowledged   critical  by anna: ordered",
             "alerts to mail: due, 1 attempt; timed out"):
         assert words in text
