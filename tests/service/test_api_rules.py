@@ -213,6 +213,8 @@ def test_alerts_of_a_rule_are_resolved(api: Api) -> None:
     assert rows == [("busy", "resolved"), ("busy", "resolved"), ("idle", "firing")]
     told = api.connection.execute("SELECT count(*) FROM alert_event WHERE kind = 'resolved' AND note = 'moved'").fetchone()
     assert told == (2,)
+    assert api.ask("/api/v1/alert-rules/idle/resolutions", "POST").status_code == 404
+    assert api.ask("/api/v1/alert-rules/busy/resolutions", "POST").json() == {"resolved": 0}, "a note is not needed"
 
 
 def test_what_needs_which_scope(api: Api) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Response
 
 from aggregator.analysis import rule_problems
 from aggregator.analysis.rules import Kind, Override, Rule
@@ -102,10 +102,11 @@ def list_revisions(backend: Ready, _: Reader, wanted: Wanted, rule: RuleName) ->
 
 
 @router.post("/alert-rules/{rule}/resolutions", response_model=rule_models.ResolvedModel)
-def resolve_alerts(backend: Ready, token: Operator, rule: RuleName, body: NoteModel) -> Response:
+def resolve_alerts(backend: Ready, token: Operator, rule: RuleName,
+                   said: Annotated[NoteModel | None, Body()] = None) -> Response:
     """Resolve every active alert of a rule. One whose condition lasts fires again only after it has passed once."""
     _stored(backend, rule)
-    number = alert_actions.resolve_rule(backend.engine, rule, token.name, body.note, backend.now())
+    number = alert_actions.resolve_rule(backend.engine, rule, token.name, said.note if said else "", backend.now())
     return formats.json_answer({"resolved": number})
 
 
