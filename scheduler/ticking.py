@@ -4,6 +4,7 @@ APScheduler keeps the time and rings; the loop does the work. It goes by the clo
 anew, or an hour put back would be an hour of sleep.
 """
 
+import contextlib
 import logging
 import os
 import threading
@@ -83,10 +84,9 @@ class Ticker:
     def _start(self) -> None:
         logging.getLogger("apscheduler").setLevel(logging.ERROR)
         from apscheduler.executors.pool import ThreadPoolExecutor
-        from apscheduler.schedulers.background import BackgroundScheduler
 
         self._offset, self._armed_for = time.time() - time.monotonic(), 0.0
-        made = BackgroundScheduler(
+        made = _scheduler_class()(
             executors={"default": ThreadPoolExecutor(1), "trim": ThreadPoolExecutor(1)}, timezone=UTC,
             job_defaults={"coalesce": True, "misfire_grace_time": None, "max_instances": 1})
         made.add_job(self._bell.ring, "interval", ["tick"], seconds=TICK_SECONDS)
@@ -94,3 +94,16 @@ class Ticker:
         made.start()
         self._apscheduler = made
         self._bell.ring("tick")
+
+
+def _scheduler_class() -> Any:
+    """APScheduler's, which lives on where a job that has run is no longer known: it is stopped at that moment (#109)."""
+    from apscheduler.jobstores.base import JobLookupError
+    from apscheduler.schedulers.background import BackgroundScheduler
+
+    class Steadfast(BackgroundScheduler):  # type: ignore[misc]
+        def remove_job(self, job_id: str, jobstore: str | None = None) -> None:
+            with contextlib.suppress(JobLookupError):
+                super().remove_job(job_id, jobstore)
+
+    return Steadfast
