@@ -164,7 +164,8 @@ def test_every_table_is_backed_up_or_known_not_to_be(database_url):
     """A table that is new must be given a place, in the backup or among those left out."""
     left_out = {"schema_version", "host_now", "stream", "gap", "reject", "layout", "sample", "rollup_1m", "rollup_1h",
                 "rollup_1d", "rollup_due", "slot", "snapshot", "outbox", "inbox", "notification", "notification_attempt",
-                "notification_group", "execution", "execution_event", "schedule_outbox", "schedule_failing", "trigger_key"}
+                "notification_group", "execution", "execution_event", "schedule_outbox", "schedule_failing", "trigger_key",
+                "anomaly", "anomaly_run", "detector_state"}
     with database.open_connection(database_url, "tests") as connection:
         found = {row[0] for row in connection.execute(
             """SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
