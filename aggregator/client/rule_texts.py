@@ -29,8 +29,9 @@ def watched(rule: Mapping[str, Any]) -> str:
 
 
 def thresholds(rule: Mapping[str, Any]) -> str:
-    """`>= warning 80, critical 95`; what is not measured has only a severity. Pure."""
-    given = [f"{severity} {rule[severity]:g}" for severity in SEVERITIES if rule[severity] is not None]
+    """`>= warning 80, critical 95`, `<= warning 1d` of a forecast; what is not measured has only a severity. Pure."""
+    written = screen.duration if rule["kind"] == "forecast" else "{:g}".format
+    given = [f"{severity} {written(rule[severity])}" for severity in SEVERITIES if rule[severity] is not None]
     return f"{'<=' if rule['kind'] == 'forecast' else rule['comparison']} {', '.join(given)}" if given else str(rule["severity"])
 
 

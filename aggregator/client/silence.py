@@ -109,11 +109,14 @@ def _end(connection: api.Api, own: EndSettings) -> None:
 
 
 def body(own: AddSettings) -> dict[str, Any]:
-    """What the API is asked to make. Raises SettingsError unless one of --for and --until is given. Pure."""
+    """What the API is asked to make. Raises SettingsError unless it is said for how long and for what. Pure."""
     if (own.for_ is None) == (own.until is None):
         raise SettingsError("--for: say how long, such as 2h, or give --until; one of them")
     match = {"hosts": own.host, "types": own.type, "rules": own.rule, "instances": own.instance, "severity": own.severity,
              "labels": wanted_labels(own.label)}
+    if not any(match.values()) and not own.everything:
+        raise SettingsError("--host: say what is silenced, by --host, --label, --type, --rule, --instance or --severity; "
+                            "every alert there is: --everything")
     wanted = {"reason": own.reason, "owner": own.owner, "starts_at": own.begin, "ends_at": own.until,
               "duration": None if own.for_ is None else screen.read_duration(own.for_), "everything": own.everything}
     return {name: value for name, value in wanted.items() if value is not None} | {

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from aggregator.client import screen, silence
+from shared import settings
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -36,3 +37,10 @@ def test_only_what_is_said_is_asked_for():
     own = silence.AddSettings(reason="why", host=("a",), label=("edge",), for_="1h")
     assert silence.body(own) == {"reason": "why", "duration": 3600.0, "everything": False,
                                  "match": {"hosts": ("a",), "labels": {"edge": "*"}}}
+
+
+def test_everything_is_silenced_only_when_it_is_said():
+    """Without anything to match, the flags that say it are named."""
+    with pytest.raises(settings.SettingsError, match="--everything"):
+        silence.body(silence.AddSettings(reason="why", for_="1h"))
+    assert silence.body(silence.AddSettings(reason="why", for_="1h", everything=True))["match"] == {}
