@@ -19,6 +19,7 @@ from aggregator.api.routes import (
     administration,
     alert_rules,
     alerts,
+    anomalies,
     audit_log,
     channels,
     collection,
@@ -29,9 +30,11 @@ from aggregator.api.routes import (
     health,
     history,
     hosts,
+    insights,
     probes,
     quiet,
     schedules,
+    trends,
     words,
 )
 from aggregator.store import reading, tokens
@@ -67,7 +70,7 @@ class Api:
 def _model(path: str) -> Any:
     """The model that OpenAPI shows for GET `path`."""
     modules = (hosts, containers, history, health, fleet, data, words, administration, probes, alerts, alert_rules, quiet,
-               channels, audit_log, schedules, executions, collection)
+               channels, audit_log, schedules, executions, collection, anomalies, trends, insights)
     routes = [route for module in modules for route in module.router.routes if isinstance(route, APIRoute)]
     return next(route.response_model for route in routes if "GET" in route.methods and route.path_regex.match(path))
 
@@ -75,7 +78,8 @@ def _model(path: str) -> Any:
 TABLES = ("host, host_now, stream, gap, reject, layout, sample, rollup_1m, rollup_1h, rollup_1d, snapshot, health_profile, slot, "
           "alert, alert_event, outbox, inbox, audit_log, rule, rule_revision, rule_override, silence, maintenance_window, "
           "dependency, notification_channel, notification_route, notification_group, notification, notification_attempt, "
-          "schedule, execution, execution_event, schedule_outbox, trigger_key, collection_config, host_config")
+          "schedule, execution, execution_event, schedule_outbox, trigger_key, collection_config, host_config, "
+          "anomaly, anomaly_run, detector_state")
 
 
 def empty(connection: Connection) -> None:

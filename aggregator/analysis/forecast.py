@@ -58,7 +58,7 @@ def forecast(hours: Floats, values: Floats, target: float, now: float) -> Foreca
     with np.errstate(invalid="ignore"):
         is_sound = (np.abs(line.slope) > line.error) & (line.r_squared >= LEAST_R_SQUARED)
         is_towards = line.slope * (target - latest) > 0
-    crossings = (np.where(is_sound & is_towards, np.maximum(hour - now, 0.0) * 3600, np.inf) for hour in _crossing(line, target))
+    crossings = (np.where(is_sound & is_towards, np.maximum(hour - now, 0.0) * 3600, np.inf) for hour in crossing(line, target))
     return Forecast(*(np.where(latest == target, 0.0, seconds) for seconds in crossings))
 
 
@@ -90,7 +90,7 @@ def fit(hours: Floats, values: Floats) -> Lines:
     return Lines(count, mean_x, mean_y, sxx, slope, error, r_squared)
 
 
-def _crossing(line: Lines, target: float) -> tuple[Floats, Floats, Floats]:
+def crossing(line: Lines, target: float) -> tuple[Floats, Floats, Floats]:
     """When (on the scale of hours) each line crosses the target, and the limits of that; without meaning unless g < 1."""
     with np.errstate(divide="ignore", invalid="ignore"):
         distance = (target - line.mean_y) / line.slope

@@ -16,6 +16,7 @@ from aggregator.api.routes import (
     administration,
     alert_rules,
     alerts,
+    anomalies,
     audit_log,
     channels,
     collection,
@@ -27,9 +28,11 @@ from aggregator.api.routes import (
     health,
     history,
     hosts,
+    insights,
     probes,
     quiet,
     schedules,
+    trends,
     words,
 )
 from aggregator.api.security import TokenCache
@@ -54,6 +57,7 @@ TAGS = [
     {"name": "notifications", "description": "Channels, routes and what was delivered"},
     {"name": "schedules", "description": "When something happens: on the bus, on hosts, in drumbeat itself"},
     {"name": "executions", "description": "What became of it; restarts and signals on hosts; annotations of charts"},
+    {"name": "analytics", "description": "Anomalies, trends, correlations and insights over stored history"},
     {"name": "collection", "description": "Collection settings from the centre"},
     {"name": "data", "description": "Storage, statistics and rejects"},
     {"name": "words", "description": "Metrics and payloads"},
@@ -123,7 +127,7 @@ def build(backend: Backend, *, root_path: str = "", cors_origins: Sequence[str] 
                            allow_headers=["Authorization", "Content-Type", "Idempotency-Key"])
     known = Depends(KnownParameters())
     for module in (hosts, containers, history, health, fleet, alerts, alert_rules, quiet, channels, schedules, executions,
-                   collection, data, words, administration, audit_log, exposition):
+                   anomalies, trends, insights, collection, data, words, administration, audit_log, exposition):
         app.include_router(module.router, dependencies=[known])
     app.include_router(probes.router)
     return app

@@ -20,7 +20,8 @@ from aggregator.store import fleet, reading, tokens
 GOLDEN = Path(__file__).parents[1] / "golden" / "openapi.json"
 OPEN = {"/livez", "/readyz"}
 ADMIN_READS = {"/api/v1/tokens", "/api/v1/audit-log"}
-READS_BY_POST = {"/api/v1/alert-rules/validate", "/api/v1/alert-rules/preview", "/api/v1/schedules/validate"}
+READS_BY_POST = {"/api/v1/alert-rules/validate", "/api/v1/alert-rules/preview", "/api/v1/schedules/validate",
+                 "/api/v1/correlation-runs"}
 
 
 def _routes() -> list[tuple[str, str]]:
