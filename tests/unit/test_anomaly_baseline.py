@@ -94,3 +94,16 @@ def test_a_spread_is_never_zero():
     """A constant has a sd of a ten-thousandth of its size, so that rounding is no deviation."""
     state = run(np.full((30, 1), 4096.0))._state
     assert baseline.spread(state)[0] == pytest.approx(0.4096, rel=1e-3)
+
+
+def test_a_rise_a_little_early_or_late_is_no_surprise():
+    """A value within the range of the profile's bin and those beside it is expected; one beyond it is not."""
+    steps = np.arange(5 * DAY)
+    values = np.where(steps % DAY < DAY // 2, 10.0, 30.0) + np.random.default_rng(6).normal(0, 0.1, len(steps))
+    state = run(values[:, None])._state
+    rates = baseline.Rates.of(DEFAULTS, DAY)
+    early, late, night = 5 * DAY + DAY // 2 - 2, 5 * DAY + DAY // 2 + 2, 5 * DAY + DAY // 4
+    assert abs(baseline.sample(state, np.array([10.0]), early, rates).surprise[0]) < 1
+    assert abs(baseline.sample(state, np.array([30.0]), early, rates).surprise[0]) < 1
+    assert abs(baseline.sample(state, np.array([10.0]), late, rates).surprise[0]) < 1
+    assert baseline.sample(state, np.array([30.0]), night, rates).surprise[0] == pytest.approx(20, abs=1)

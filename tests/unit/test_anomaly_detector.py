@@ -119,6 +119,19 @@ def test_there_is_no_score_before_a_day_of_samples():
     assert found[2 * DAY + 2 :].max() > 0
 
 
+def test_a_deviation_is_in_sd_of_the_baseline():
+    """After warm-up it is (value - mean) / sd of what came before; 0 during warm-up, NaN without a sample."""
+    values = np.column_stack((noise(2)[:, 0], noise(2)[:, 0]))
+    values[-1, 1] = np.nan
+    detector = Detector(2, DAY)
+    first = detector.score(values[0], 0)
+    scores(detector, values[1:-1], 1)
+    last = detector.score(values[-1], len(values) - 1).deviation
+    assert first.deviation.tolist() == [0, 0]
+    assert last[0] == pytest.approx((values[-1, 0] - values[:-1, 0].mean()) / values[:-1, 0].std(), abs=0.01)
+    assert np.isnan(last[1])
+
+
 def test_something_new_scores_and_its_recurrence_less():
     """A burst never seen before is over the threshold; the same burst, hours and days later, is not."""
     values = noise(8)

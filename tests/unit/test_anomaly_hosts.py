@@ -99,6 +99,36 @@ def test_missing_metrics_and_hosts_are_left_out():
     assert np.array_equal(detector.arrays()["covariance"][1], before)
 
 
+def test_a_missing_metric_counts_as_one_that_is_as_usual():
+    """Its deviation is taken as 0, in the distance and in the shares."""
+    missing, usual = rows(hosts=1), rows(hosts=1)
+    missing[200:, :, 2], usual[200:, :, 2] = np.nan, 0.0
+    one, other = HostDetector(1, 3, DAY), HostDetector(1, 3, DAY)
+    assert np.array_equal(scores(one, missing), scores(other, usual))
+    assert one.shares(missing[-1])[0, 2] == 0
+
+
+def test_a_host_warms_up_by_its_own_rows():
+    """Two days of rows make a host warm; the days in which it was silent do not count."""
+    deviations = rows(4, hosts=1)
+    deviations[: DAY + DAY // 2] = np.nan
+    found = scores(HostDetector(1, 3, DAY), deviations)[:, 0]
+    assert np.flatnonzero(found)[0] == 3 * DAY + DAY // 2 + 1
+
+
+def test_the_inverse_of_a_young_host_is_an_hour_old():
+    """In its first days a host is judged by what it did until an hour ago."""
+    deviations = rows(2, hosts=1)
+    detector = HostDetector(1, 3, DAY)
+    for step, row in enumerate(deviations):
+        detector.score(row, step)
+        if step % 4 == 0:
+            inverted = detector.arrays()["covariance"][0].astype(float)
+        if step % 24 == 20:
+            expected = np.linalg.inv(inverted + DEFAULTS.ridge * np.eye(3))
+            assert detector.arrays()["inverse"][0] == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
 def test_a_renewed_host_warms_up_again():
     """A place given to another host forgets the old one."""
     detector = HostDetector(2, 3, DAY)
