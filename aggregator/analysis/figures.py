@@ -3,7 +3,7 @@
 from shared import catalogue
 
 BYTES = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
-_PLAIN = {"count": "", "load": "", "bool": "", "score": "", "celsius": " °C", "percent": " %", "bytes": "", "bytes/s": ""}
+_PLAIN = {"": "", "count": "", "load": "", "bool": "", "score": "", "celsius": " °C", "percent": " %", "bytes": "", "bytes/s": ""}
 
 
 def value(metric: str, number: float) -> str:
@@ -30,6 +30,11 @@ def in_bytes(number: float) -> str:
             break
         number /= 1024
     return f"{three(number)} {unit}"
+
+
+def times(count: int) -> str:
+    """`once`, `7 times`."""
+    return "once" if count == 1 else f"{count} times"
 
 
 def time_left(seconds: float) -> str:

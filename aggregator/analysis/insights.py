@@ -222,8 +222,8 @@ def noisy(rows: Sequence[Mapping[str, Any]], start: datetime, end: datetime) -> 
         if row["fired"] < NOISY:
             continue
         text = (f"Rule {row['rule']} fired {row['fired']} times on {row['host']}"
-                + (f", {row['short']} times for less than five minutes" if row["short"] else "")
-                + (f", and flapped {row['flapping']} times" if row["flapping"] else "") + ".")
+                + (f", {figures.times(row['short'])} for less than five minutes" if row["short"] else "")
+                + (f", and flapped {figures.times(row['flapping'])}" if row["flapping"] else "") + ".")
         seen = {name: row[name] for name in ("rule", "fired", "short", "flapping")}
         found.append(Insight(
             "noisy_rule", row["host"], text, _weight(0.2, row["fired"] / 100), (

@@ -93,8 +93,8 @@ def trends(hours: Floats, values: Floats) -> Trends:
         is_flat = np.abs(line.slope) * np.sqrt(line.sxx / np.maximum(line.count, 1)) <= EXACT * size
         t = np.where(is_flat, 0.0, line.slope / error)
     p = np.where(is_enough & (freedom >= LEAST_EFFECTIVE - 2), _probability(t, freedom), 1.0)
-    half = student_quantile(np.maximum(freedom, 1e-3)) * error
-    half = np.where(freedom >= LEAST_EFFECTIVE - 2, half, np.inf)
+    is_bounded = freedom >= LEAST_EFFECTIVE - 2
+    half = np.where(is_bounded, student_quantile(np.where(is_bounded, freedom, 1.0)) * error, np.inf)
     start, end = (line.mean_y + line.slope * (hours[at] - line.mean_x) for at in (0, -1))
     return Trends(
         line.count, effective, np.where(line.count > 0, line.mean_y, np.nan), line.slope * 24, (line.slope - half) * 24,
@@ -107,7 +107,8 @@ def outlook(found: Trends, hour: float) -> Outlook:
     line = found.lines
     value = line.mean_y + line.slope * (hour - line.mean_x)
     with np.errstate(invalid="ignore", divide="ignore"):
-        quantile = student_quantile(np.maximum(found.effective - 2, 1e-3))
+        freedom = found.effective - 2
+        quantile = student_quantile(np.where(freedom >= LEAST_EFFECTIVE - 2, freedom, 0.0))
         noise = quantile * found.spread * np.sqrt(1 + 1 / found.effective)
         half = np.hypot(noise, line.error * (hour - line.mean_x))
     return Outlook(value, value - half, value + half)
