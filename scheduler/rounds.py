@@ -153,15 +153,21 @@ class Rounds:
         fleets = settling.lock_fleets(connection, {run.parent for run in ended if run.parent})
         settling.note(connection, runs)
         again = settling.retry(connection, ended)
-        bad = [run for run in ended if run.state in alarms.BAD and run.id not in again and not (run.is_fleet and run.hosts)]
+        bad = [run for run in ended if run.state in alarms.BAD and run.id not in again and not run.is_deleted
+               and not (run.is_fleet and run.hosts)]
         if bad:
             alarms.raise_all(connection, bad, self._host)
-        alarms.resolve_all(connection, [run for run in ended if run.state == "completed"], self._host)
+        alarms.resolve_all(connection, [run for run in ended if run.state == "completed"])
         alarms.close_windows(connection, [run for run in ended if alarms.has_window(run)])
         settling.sum_up(connection, list(fleets.values()))
         for run in ended:
             self._gauges.ended.labels(run.state).inc()
         return outbox.write(connection, [Message(*run.told(self._topics, OWN_NAME)) for run in runs])
+
+    def forget_deleted(self) -> None:
+        """End the alerts of schedules that were deleted."""
+        with self._connection.transaction():
+            alarms.resolve_deleted(self._connection)
 
     def confirm(self, ids: Sequence[int]) -> None:
         """The broker has these messages."""

@@ -117,6 +117,7 @@ class Service:
             return
         if "tick" in rung:
             rounds.take_ear()
+            rounds.forget_deleted()
             self._count(connection)
         found, began = glance.fetch(connection), time.monotonic()
         self._act(found, rounds, client, is_tick="tick" in rung)

@@ -25,7 +25,7 @@ PREFIX = "backup-"
 MANIFEST = "manifest.json"
 TABLES = ("configuration", "retention_policy", "health_profile", "host", "token", "rule", "rule_revision", "rule_override",
           "silence", "maintenance_window", "dependency", "notification_channel", "notification_route", "collection_config",
-          "host_config", "schedule", "alert", "alert_event", "audit_log")
+          "host_config", "schedule", "schedule_failing", "alert", "alert_event", "audit_log")
 """What is backed up, in the order in which it can be restored."""
 _SECRET = {("notification_channel", "secret"): "'{\"url\": \"\"}'"}
 """Columns left out unless secrets are wanted, and what stands there instead."""

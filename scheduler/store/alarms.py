@@ -17,36 +17,61 @@ OPEN_SECONDS = 60.0
 
 
 def raise_all(connection: Connection, runs: Sequence[Run], own_host: str) -> None:
-    """Raise the alerts of these executions, one for each schedule and host. What has no host is said of `own_host`."""
+    """Raise the alerts of these executions, one for each schedule and host. What has no host is said of `own_host`.
+
+    One that is raised already is told again where it was told before, unless that host is gone.
+    """
     last = {(run.schedule_id, run.host): run for run in runs}
-    connection.execute("""INSERT INTO schedule_failing (schedule_id, host) SELECT * FROM unnest(%s::int[], %s::text[])
-                          ON CONFLICT DO NOTHING""", [[key[0] for key in last], [key[1] for key in last]])
-    for run in last.values():
-        _tell(connection, run, own_host, resolved=False)
+    keys = sorted(last)
+    raised = connection.execute(
+        """INSERT INTO schedule_failing AS f (schedule_id, host, type, told)
+           SELECT * FROM unnest(%s::int[], %s::text[], %s::text[], %s::text[])
+           ON CONFLICT (schedule_id, host) DO UPDATE SET told = CASE
+             WHEN EXISTS (SELECT FROM host WHERE name = f.told) THEN f.told ELSE excluded.told END
+           RETURNING schedule_id, host, type, told""",
+        [[key[0] for key in keys], [key[1] for key in keys], [_type(last[key]) for key in keys],
+         [last[key].host or own_host for key in keys]]).fetchall()
+    for schedule_id, host, kind, told in raised:
+        run = last[schedule_id, host]
+        is_known = _tell(connection, told, wire.Event(type=kind, host=told, message=message(run), ts=run.at.timestamp(),
+                                                      instance={"schedule": run.name}))
+        logs.event(log, "execution ended badly", 30, schedule=run.name, execution=run.id, host=run.host, state=run.state,
+                   reason=run.reason, alert="raised" if is_known else f"none: no host is called {told}; set --host to one")
 
 
-def resolve_all(connection: Connection, runs: Sequence[Run], own_host: str) -> None:
+def resolve_all(connection: Connection, runs: Sequence[Run]) -> None:
     """End the alerts that earlier executions of the same schedules and hosts raised."""
     last = {(run.schedule_id, run.host): run for run in runs}
     gone = connection.execute(
         """DELETE FROM schedule_failing f USING unnest(%s::int[], %s::text[]) AS n (schedule_id, host)
-           WHERE f.schedule_id = n.schedule_id AND f.host = n.host RETURNING f.schedule_id, f.host""",
+           WHERE f.schedule_id = n.schedule_id AND f.host = n.host RETURNING f.schedule_id, f.host, f.type, f.told""",
         [[key[0] for key in last], [key[1] for key in last]]).fetchall()
-    for schedule_id, host in gone:
-        _tell(connection, last[schedule_id, host], own_host, resolved=True)
+    for schedule_id, host, kind, told in gone:
+        run = last[schedule_id, host]
+        _tell(connection, told, wire.Event(type=kind, host=told, resolved=True, message=message(run), ts=run.at.timestamp(),
+                                           instance={"schedule": run.name}))
 
 
-def _tell(connection: Connection, run: Run, own_host: str, *, resolved: bool) -> None:
-    host = run.host or own_host
-    event = wire.Event(type="backup_failed" if "backup" in run.schedule.tags else "schedule_failed", host=host, resolved=resolved,
-                       message=message(run), instance={"schedule": run.name}, ts=run.at.timestamp())
-    is_known = connection.execute(
+def resolve_deleted(connection: Connection) -> None:
+    """End the alerts of schedules that were deleted: no good execution will."""
+    gone = connection.execute(
+        """DELETE FROM schedule_failing f USING schedule s WHERE s.id = f.schedule_id AND s.deleted_at IS NOT NULL
+           RETURNING s.name, f.type, f.told, now()""").fetchall()
+    for name, kind, told, at in gone:
+        _tell(connection, told, wire.Event(type=kind, host=told, resolved=True, message=f"schedule {name} was deleted",
+                                           ts=at.timestamp(), instance={"schedule": name}))
+
+
+def _type(run: Run) -> str:
+    return "backup_failed" if "backup" in run.schedule.tags else "schedule_failed"
+
+
+def _tell(connection: Connection, host: str, event: wire.Event) -> bool:
+    """Have ingest hear of it; False where there is no such host."""
+    return connection.execute(
         """INSERT INTO inbox (partition, host_id, payload, actor)
            SELECT partition, id, %s::jsonb, 'scheduler' FROM host WHERE name = %s""",
-        [msgspec.json.encode(event).decode(), host]).rowcount
-    if not resolved:
-        logs.event(log, "execution ended badly", 30, schedule=run.name, execution=run.id, host=run.host, state=run.state,
-                   reason=run.reason, alert="raised" if is_known else f"none: no host is called {host}; set --host to one")
+        [msgspec.json.encode(event).decode(), host]).rowcount == 1
 
 
 def message(run: Run) -> str:

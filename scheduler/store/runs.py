@@ -14,13 +14,14 @@ from shared.wire import Execution
 
 COLUMNS = """e.id, e.schedule_id, s.name, s.definition::text, e.parent, e.scheduled_for, e.attempt, e.host, e.cause, e.actor,
   e.state, e.reason, e.target::text, e.payload::text, e.not_after, e.fired_at, e.started_at, e.ended_at, e.lease_until,
-  e.executor, e.exit_code, e.output, e.error, e.is_late, e.is_cancelling, e.hosts, now()"""
+  e.executor, e.exit_code, e.output, e.error, e.is_late, e.is_cancelling, e.hosts,
+  s.deleted_at IS NOT NULL, now()"""
 """For `Run(*row)`, from `execution e JOIN schedule s`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
-    """One execution; `at` is the time of the database."""
+    """One execution; `at` is the time of the database. `is_deleted`: its schedule was deleted since."""
 
     id: str
     schedule_id: int
@@ -48,6 +49,7 @@ class Run:
     is_late: bool
     is_cancelling: bool
     hosts: int
+    is_deleted: bool
     at: datetime
 
     @property

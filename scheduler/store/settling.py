@@ -33,7 +33,8 @@ def retry(connection: Connection, runs: Sequence[Run]) -> set[str]:
     """Try again what failed and has attempts left; the ids of those that are tried again."""
     again: list[tuple[str, datetime]] = []
     for run in runs:
-        at = None if run.is_fleet or run.is_cancelling or run.is_late else retry_at(run.schedule, run.state, run.attempt, run.at)
+        is_over = run.is_fleet or run.is_cancelling or run.is_late or run.is_deleted
+        at = None if is_over else retry_at(run.schedule, run.state, run.attempt, run.at)
         if at is not None:
             again.append((run.id, at))
     if again:

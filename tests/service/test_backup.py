@@ -24,6 +24,8 @@ def filled(database_url):
         connection.execute("INSERT INTO rule_override (host_id, rule, override) VALUES (%s, 'own', '{\"warning\": 95}')", [web])
         connection.execute("INSERT INTO silence (owner, reason, match, ends_at) VALUES ('ann', '', '{}', now())")
         connection.execute("INSERT INTO maintenance_window (name, definition) VALUES ('nightly', '{}')")
+        connection.execute("""INSERT INTO schedule_failing (schedule_id, host, type, told)
+                              SELECT id, '', 'backup_failed', 'web-1' FROM schedule ORDER BY id LIMIT 1""")
         connection.execute("INSERT INTO dependency VALUES (%s, %s)", [web, db])
         connection.execute("""INSERT INTO notification_channel (name, definition, secret)
                               VALUES ('ops', '{"type": "ntfy"}', '{"url": "ntfy://topsecret"}')""")
@@ -164,7 +166,7 @@ def test_every_table_is_backed_up_or_known_not_to_be(database_url):
     """A table that is new must be given a place, in the backup or among those left out."""
     left_out = {"schema_version", "host_now", "stream", "gap", "reject", "layout", "sample", "rollup_1m", "rollup_1h",
                 "rollup_1d", "rollup_due", "slot", "snapshot", "outbox", "inbox", "notification", "notification_attempt",
-                "notification_group", "execution", "execution_event", "schedule_outbox", "schedule_failing", "trigger_key",
+                "notification_group", "execution", "execution_event", "schedule_outbox", "trigger_key",
                 "anomaly", "anomaly_run", "detector_state"}
     with database.open_connection(database_url, "tests") as connection:
         found = {row[0] for row in connection.execute(

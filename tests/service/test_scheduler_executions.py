@@ -283,3 +283,46 @@ def test_history_is_kept_by_count_and_age(connection, rows):
     assert history.trim_old(connection) == 5
     assert sorted(number for number, in rows("SELECT id FROM execution WHERE schedule_id = 2")) == [
         "2-1", "2-2", "2-3", "2-4", "2-9"]
+
+
+def alerts_told(rows):
+    return rows("""SELECT h.name, i.payload->>'type', i.payload->'resolved' FROM inbox i JOIN host h ON h.id = i.host_id
+                   ORDER BY i.id""")
+
+
+def test_an_alert_ends_where_it_was_raised(schedulers, connection, worker, rows):
+    """The end of an alert goes to the host and the rule that heard of its beginning, whoever tells it and whatever has changed."""
+    for name in ("web-1", "web-2"):
+        builders.store_host(connection, name)
+    store(connection, due("dump", target=WAIT, tags=["backup"]))
+    schedulers(host="web-1")
+    say(worker, await_fire(worker), "failed")
+    worker.poll(lambda: alerts_told(rows) == [("web-1", "backup_failed", False)])
+    schedulers.close()
+    connection.execute("UPDATE schedule SET definition = definition - 'tags'")
+    schedulers(host="web-2")
+    manual(connection, "dump", "00000000000000aa")
+    say(worker, await_fire(worker), "failed")
+    worker.poll(lambda: alerts_told(rows)[1:] == [("web-1", "backup_failed", False)])
+    manual(connection, "dump", "00000000000000bb")
+    say(worker, await_fire(worker), "completed")
+    worker.poll(lambda: alerts_told(rows)[2:] == [("web-1", "backup_failed", True)])
+
+
+def test_a_deleted_schedule_leaves_neither_alerts_nor_attempts(schedulers, connection, worker, rows):
+    """What a deleted schedule still has under way ends without being tried again, and its alert is over."""
+    builders.store_host(connection, "web-1")
+    store(connection, due("dump", target=WAIT, retries=0))
+    schedulers(host="web-1")
+    say(worker, await_fire(worker), "failed")
+    worker.poll(lambda: alerts_told(rows) == [("web-1", "schedule_failed", False)])
+    connection.execute("""UPDATE schedule SET definition = definition || '{"retries": 3, "retry_delay": 0}'""")
+    manual(connection, "dump")
+    told = await_fire(worker)
+    worker.poll(lambda: ("running",) in rows("SELECT state FROM execution"))
+    connection.execute("UPDATE schedule SET deleted_at = now(), enabled = false, next_at = NULL")
+    say(worker, told, "failed")
+    worker.poll(lambda: alerts_told(rows)[1:] == [("web-1", "schedule_failed", True)])
+    worker.poll(lambda: rows("SELECT count(*) FROM execution WHERE told = 'failed'") == [(2,)])
+    assert rows("SELECT count(*) FROM execution") == [(2,)]
+    assert len(alerts_told(rows)) == 2

@@ -96,10 +96,13 @@ CREATE TABLE schedule_outbox (
 );
 CREATE INDEX schedule_outbox_execution ON schedule_outbox (execution_id) WHERE execution_id IS NOT NULL;
 
--- Schedules whose last execution (on that host, or as a whole: '') ended badly and raised an alert, which the next good one ends.
+-- Schedules whose last execution (on that host, or as a whole: '') ended badly and raised an alert of this type on the host `told`,
+-- which the next good one ends there.
 CREATE TABLE schedule_failing (
   schedule_id integer NOT NULL REFERENCES schedule ON DELETE CASCADE,
   host        text NOT NULL,
+  type        text NOT NULL,
+  told        text NOT NULL,
   since       timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (schedule_id, host)
 );
