@@ -132,6 +132,17 @@ def test_a_deviation_is_in_sd_of_the_baseline():
     assert np.isnan(last[1])
 
 
+def test_a_daily_rise_is_no_deviation_and_its_absence_is_one():
+    """Once a daily pattern has shown its skill, deviations are from the pattern."""
+    steps = np.arange(8 * DAY)
+    wave = 10 * np.sin(2 * np.pi * steps / DAY) + np.random.default_rng(5).normal(0, 0.2, len(steps))
+    wave[7 * DAY + DAY // 4] = 0.0
+    detector = Detector(1, DAY)
+    found = np.array([detector.score(row, step).deviation[0] for step, row in enumerate(wave[:, None])])
+    assert np.abs(found[5 * DAY : 7 * DAY]).max() < 0.5
+    assert found[7 * DAY + DAY // 4] < -1
+
+
 def test_something_new_scores_and_its_recurrence_less():
     """A burst never seen before is over the threshold; the same burst, hours and days later, is not."""
     values = noise(8)

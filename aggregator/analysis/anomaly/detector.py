@@ -17,7 +17,8 @@ CHUNK = 16_384  # series at a time: what is worked on stays in the processor's c
 class Scores:
     """Of one row. `score`: novelty in bars, 0 during warm-up and without a sample.
 
-    `deviation`: (value - mean) / sd, 0 during warm-up, NaN without a sample.
+    `deviation`: from what is expected at this hour (the mean, or the profile in proportion to its skill), in sd of the series;
+    0 during warm-up, NaN without a sample.
     """
 
     score: Floats
@@ -86,7 +87,8 @@ class Detector:
         found = regions.search(state, place)
         is_warm = row.is_there & (state.count > rates.warm_up)
         np.copyto(score, found.novelty / state.bar, where=is_warm & (state.per_sd > 0))
-        np.copyto(deviation, row.deviation / row.sd, where=is_warm)
+        departure = row.deviation + state.skill * (row.surprise - row.deviation)
+        np.copyto(deviation, departure / row.sd, where=is_warm)
         deviation[~row.is_there] = np.nan
         is_slow_turn = (step + turn) % rates.slow_steps == 0
         hour = step // rates.hour_steps + 1

@@ -35,9 +35,9 @@ class Parameters:
     bar_days: float = 6.0
     alert: float = 1.2
     calm_hours: float = 4.0
-    host_hours: float = 0.5
+    host_hours: float = 0.4
     onset: float = 0.3
-    ridge: float = 0.03
+    ridge: float = 0.1
     host_alert: float = 3.0
 
 
