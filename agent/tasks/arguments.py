@@ -24,13 +24,14 @@ def checked(given: Mapping[str, Any], schema: Mapping[str, Argument]) -> dict[st
 def filled(argv: Sequence[str], values: Mapping[str, Value]) -> list[str]:
     """The argument list with its placeholders replaced. No shell ever sees it. Raises Refusal.
 
-    A string at the beginning of an element must not begin with `-`: it would be read as an option.
+    An element that begins with a value must not begin with `-`: it would be read as an option.
     """
-    for element in argv[1:]:
-        first = PLACEHOLDER.match(element)
-        if first is not None and isinstance(value := values[first[1]], str) and value.startswith("-"):
+    elements = [PLACEHOLDER.sub(lambda found: str(values[found[1]]), element) for element in argv]
+    for template, element in zip(argv, elements, strict=True):
+        first = PLACEHOLDER.match(template)
+        if first is not None and element.startswith("-"):
             raise Refusal(f"arguments.{first[1]}: must not begin with -")
-    return [PLACEHOLDER.sub(lambda found: str(values[found[1]]), element) for element in argv]
+    return elements
 
 
 def _checked(name: str, value: Any, argument: Argument) -> Value:

@@ -33,12 +33,10 @@ class Cleaned:
 
 def clean(directory: str, before: float, control: Control) -> Outcome:
     """Remove what was last changed before `before` (Unix seconds); directories when they are empty and as old."""
-    if os.path.realpath(directory) != directory:
-        return Outcome("rejected", f"arguments.directory: {directory} does not exist, or a link is on its path")
     try:
-        file = os.open(directory, _OPEN)
+        file = _opened(directory)
     except OSError as error:
-        return Outcome("failed", f"{directory}: {error.strerror}")
+        return Outcome("rejected", f"arguments.directory: {directory}: {error.strerror}; no part of its path may be a link")
     done = Cleaned()
     try:
         _clean(file, before, os.fstat(file).st_dev, directory, control, done)
@@ -49,6 +47,18 @@ def clean(directory: str, before: float, control: Control) -> Outcome:
     if done.left:
         return Outcome("failed", f"{len(done.left)} could not be removed", output=done.text())
     return Outcome("completed", output=done.text())
+
+
+def _opened(directory: str) -> int:
+    """Step by step from the root, so that no part of the path can be a link by the time it is opened. Raises OSError."""
+    file = os.open("/", _OPEN)
+    for name in directory.strip("/").split("/"):
+        try:
+            below = os.open(name, _OPEN, dir_fd=file)
+        finally:
+            os.close(file)
+        file = below
+    return file
 
 
 def _clean(parent: int, before: float, device: int, shown: str, control: Control, done: Cleaned) -> None:

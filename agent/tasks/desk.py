@@ -144,7 +144,7 @@ class Desk:
         except TasksError as error:
             raise Refusal(str(error)) from None
         last = max((one.started_at or one.at for one in self._journal.entries.values()
-                    if one.task == task.task and one.state != "rejected"), default=0.0)
+                    if one.task == task.task and (one.started_at or not one.has_ended)), default=0.0)
         if made.min_interval and 0 <= now - last < made.min_interval:
             raise Refusal(f"task: {task.task} ran {now - last:.0f} s ago; at most once in {made.min_interval:.0f} s")
         if len(self._waiting) >= MOST_WAITING:

@@ -1,7 +1,7 @@
 """Every execution that this host was asked for, one small file each, so that none runs twice and no end is lost.
 
 Files are replaced whole; what must survive a crash of the machine waits for the disk (in the thread of the execution), what
-must survive a crash of the agent only does not. Kept for seven days, at most 2,000, the oldest ends first.
+must survive a crash of the agent only does not. Kept for seven days, at most 2,000.
 """
 
 import contextlib
@@ -87,12 +87,18 @@ class Journal:
             return ""
 
     def forget_old(self, now: float) -> None:
-        """Remove what is older than seven days, and what is too much."""
+        """Remove what is older than seven days, and what is too much.
+
+        First what never began, so that nobody can have the rest forgotten by asking for much; never the last start of a task, by
+        which `min_interval` goes.
+        """
         ended = sorted((one for one in self.entries.values() if one.has_ended),
-                       key=lambda one: (not one.is_acknowledged, one.at))
+                       key=lambda one: (one.started_at is not None, not one.is_acknowledged, one.at))
+        last = {one.task: one.execution for one in sorted(ended, key=lambda one: one.started_at or 0.0) if one.started_at}
         surplus = len(self.entries) - MAX_ENTRIES
         for index, entry in enumerate(ended):
-            if index < surplus or not now - KEEP_SECONDS <= entry.at <= now + KEEP_SECONDS:
+            is_last = last.get(entry.task) == entry.execution
+            if (index < surplus and not is_last) or not now - KEEP_SECONDS <= entry.at <= now + KEEP_SECONDS:
                 del self.entries[entry.execution]
                 with contextlib.suppress(OSError):
                     self._path(entry.execution).unlink(missing_ok=True)

@@ -299,6 +299,24 @@ def test_not_more_often_than_its_interval(rig):
     assert rig.end("s3").state == "completed"
 
 
+def test_a_flood_of_refusals_shortens_no_interval(rig, monkeypatch):
+    """Whoever asks for much cannot have the agent forget when a task last began, nor keep it from beginning by cancelling."""
+    rig.ask("seldom", "s1")
+    assert rig.end("s1").state == "completed"
+    rig.ask(execution="s1", action="acknowledge")
+    monkeypatch.setattr("agent.tasks.journal.MAX_ENTRIES", 20)
+    monkeypatch.setattr("agent.tasks.desk.FULL_ENTRIES", 25)
+    for number in range(30):
+        rig.ask("unknown", f"junk{number}")
+    rig.wall += 59
+    rig.ask("seldom", "s2")
+    assert "at most once in 60 s" in rig.end("s2").reason
+    rig.ask("seldom", "never", action="cancel")
+    rig.wall += 2
+    rig.ask("seldom", "s3")
+    assert rig.end("s3").state == "completed"
+
+
 def test_an_end_is_told_until_it_is_acknowledged(rig):
     """Every 10 s, then twice as late each time; after the acknowledgement never again, across a restart too."""
     rig.ask("hello")

@@ -155,11 +155,17 @@ def test_arguments_fill_whole_elements_and_parts_of_them():
     assert arguments.filled(["/bin/p", "{x}", "--in={x}.txt", "$(x)"], values) == ["/bin/p", "a/b", "--in=a/b.txt", "$(x)"]
 
 
-def test_a_string_cannot_become_an_option():
-    """At the beginning of an element a string must not begin with `-`; inside one it may."""
-    with pytest.raises(Refusal, match="must not begin with -"):
-        arguments.filled(["/bin/p", "{x}"], {"x": "-rf"})
-    assert arguments.filled(["/bin/p", "--a={x}", "{n}"], {"x": "-rf", "n": -5}) == ["/bin/p", "--a=-rf", "-5"]
+@pytest.mark.parametrize(("element", "values"), [
+    ("{x}", {"x": "-rf"}), ("{x}", {"x": -1}), ("{x}{y}", {"x": "", "y": "-rf"})])
+def test_a_value_cannot_become_an_option(element, values):
+    """An element that begins with a value must not begin with `-`, neither by a number (`kill -1`) nor behind an empty value."""
+    with pytest.raises(Refusal, match=r"arguments\.x: must not begin with -"):
+        arguments.filled(["/bin/p", element], values)
+
+
+def test_a_value_inside_an_element_may_begin_with_a_dash():
+    """Behind `--a=` it is no option."""
+    assert arguments.filled(["/bin/p", "--a={x}", "--b={n}"], {"x": "-rf", "n": -5}) == ["/bin/p", "--a=-rf", "--b=-5"]
 
 
 def test_plans_take_the_shorter_time_out():
@@ -300,6 +306,27 @@ def test_a_directory_swapped_for_a_link_in_the_middle_of_cleaning(tmp_path, monk
     assert (room / "sub").is_symlink(), "the attack did not happen"
     assert precious.exists()
     assert outcome.state == "failed"
+
+
+def test_a_path_swapped_for_a_link_before_it_is_opened(tmp_path, monkeypatch):
+    """Whoever owns a directory further up the path cannot lead the cleaning elsewhere between a look and the opening."""
+    victim, room = tmp_path / "victim", tmp_path / "room"
+    for directory in (victim / "sub", room / "sub"):
+        directory.mkdir(parents=True)
+    precious = old(_file(victim / "sub" / "precious"))
+    opened = os.open
+
+    def swapping(path, *how, **given):
+        if str(path).endswith("sub") and not room.is_symlink():
+            room.rename(tmp_path / "away")
+            room.symlink_to(victim)
+        return opened(path, *how, **given)
+
+    monkeypatch.setattr(os, "open", swapping)
+    clean(str(room / "sub"), NOW, Control())
+    monkeypatch.undo()
+    assert room.is_symlink(), "the attack did not happen"
+    assert precious.exists()
 
 
 def test_cleaning_stops_when_asked(tmp_path):
