@@ -8,7 +8,7 @@ import pytest
 from ingest_rig import Listener
 from scheduler_rig import Agent, Schedulers, due, manual, store
 
-from scheduler.store import history, triggers
+from scheduler.store import glance, history, triggers
 from shared import database, wire
 from shared.schedules import Target
 from shared.topics import Topics
@@ -291,7 +291,7 @@ def alerts_told(rows):
 
 
 def test_an_alert_ends_where_it_was_raised(schedulers, connection, worker, rows):
-    """The end of an alert goes to the host and the rule that heard of its beginning, whoever tells it and whatever has changed."""
+    """The end of an alert goes to the host and the rule that heard of its beginning, whatever has changed."""
     for name in ("web-1", "web-2"):
         builders.store_host(connection, name)
     store(connection, due("dump", target=WAIT, tags=["backup"]))
@@ -326,3 +326,23 @@ def test_a_deleted_schedule_leaves_neither_alerts_nor_attempts(schedulers, conne
     worker.poll(lambda: rows("SELECT count(*) FROM execution WHERE told = 'failed'") == [(2,)])
     assert rows("SELECT count(*) FROM execution") == [(2,)]
     assert len(alerts_told(rows)) == 2
+
+
+def test_a_glance_does_not_read_the_history(connection):
+    """What every scheduler asks each second goes along indexes, however many executions are over."""
+    connection.execute("INSERT INTO schedule (name, definition, enabled) VALUES ('beat', '{}', true)")
+    connection.execute(
+        """INSERT INTO execution (id, schedule_id, scheduled_for, cause, state, told, target, not_before, not_after, fired_at)
+           SELECT 'e' || n, s.id, now() - n * interval '1 s', 'schedule', 'completed', 'completed', '{}', now(), now(), now()
+           FROM schedule s, generate_series(1, 5000) AS n""")
+    connection.execute("ANALYZE execution")
+    asked = []
+
+    class Explained:
+        def execute(self, query):
+            asked.append("\n".join(row[0] for row in connection.execute(f"EXPLAIN {query}")))
+            return connection.execute(query)
+
+    found = glance.fetch(Explained())
+    assert (found.has_untold, found.has_open, found.is_due) == (False, False, False)
+    assert "Seq Scan on execution" not in asked[0], asked[0]

@@ -96,8 +96,8 @@ CREATE TABLE schedule_outbox (
 );
 CREATE INDEX schedule_outbox_execution ON schedule_outbox (execution_id) WHERE execution_id IS NOT NULL;
 
--- Schedules whose last execution (on that host, or as a whole: '') ended badly and raised an alert of this type on the host `told`,
--- which the next good one ends there.
+-- Schedules whose last execution (on that host, or as a whole: '') ended badly and raised an alert of this type on the host
+-- `told`, which the next good one ends there.
 CREATE TABLE schedule_failing (
   schedule_id integer NOT NULL REFERENCES schedule ON DELETE CASCADE,
   host        text NOT NULL,
