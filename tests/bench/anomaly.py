@@ -22,6 +22,7 @@ from aggregator.analysis.anomaly.parameters import DEFAULTS
 
 STEPS_PER_DAY = {"smd": 1440, "asd": 288, "js": 288}
 METRICS = 40  # of a host whose cost is measured
+OLD = 10_000  # series that are aged before more of them are made
 
 
 def main(arguments):
@@ -38,26 +39,38 @@ def main(arguments):
 
 
 def cost(sizes):
-    """CPU time of the second half of a run at one-minute steps, in which every series has left its warm-up where time allows."""
+    """CPU time of two hours at one-minute steps, of series that are two days old."""
+    rng = np.random.default_rng(1)
+    rows = [100 + 5 * rng.standard_normal(OLD) for _ in range(16)]
+    aged = Detector(OLD, 1440), HostDetector(OLD // METRICS, METRICS, 1440)
+    run(*aged, rows, range(2 * 1440))
     figures = {}
     print(f"{'series':>8} {'detector ns':>12} {'hosts ns':>9} {'bytes a series':>15}")
     for size in sizes:
-        series = size // METRICS * METRICS
-        rows = [100 + 5 * np.random.default_rng(i).standard_normal(series) for i in range(16)]
-        detector, hosts = Detector(series, 1440), HostDetector(series // METRICS, METRICS, 1440)
-        steps = int(np.clip(24_000_000 // series, 120, 2400))
-        spent = np.zeros((steps, 2))
-        for step in range(steps):
-            begun = time.process_time()
-            found = detector.score(rows[step % 16], step)
-            between = time.process_time()
-            hosts.score(found.deviation.reshape(-1, METRICS), step)
-            spent[step] = between - begun, time.process_time() - between
-        first, second = spent[steps // 2 :].mean(axis=0) / series * 1e9
-        state = sum(array.nbytes for each in (detector, hosts) for array in each.arrays().values()) / series
-        print(f"{size:>8} {first:>12.0f} {second:>9.0f} {state:>15.0f}")
-        figures[f"{size}"] = {"detector_ns": round(first), "hosts_ns": round(second), "state_bytes": round(state)}
+        times = max(1, size // OLD)
+        detector = Detector.restored(repeated(aged[0], times, axis=-1), 1440)
+        hosts = HostDetector.restored(repeated(aged[1], times, axis=0), 1440)
+        first, second = run(detector, hosts, [np.tile(row, times) for row in rows], range(2 * 1440, 2 * 1440 + 120))
+        state = sum(array.nbytes for each in (detector, hosts) for array in each.arrays().values()) / (OLD * times)
+        print(f"{OLD * times:>8} {first:>12.0f} {second:>9.0f} {state:>15.0f}")
+        figures[f"{OLD * times}"] = {"detector_ns": round(first), "hosts_ns": round(second), "state_bytes": round(state)}
     return figures
+
+
+def repeated(detector, times, axis):
+    return {name: np.concatenate([array] * times, axis=axis) for name, array in detector.arrays().items()}
+
+
+def run(detector, hosts, rows, steps):
+    """CPU nanoseconds a point of the two."""
+    spent = np.zeros(2)
+    for step in steps:
+        begun = time.process_time()
+        found = detector.score(rows[step % len(rows)], step)
+        between = time.process_time()
+        hosts.score(found.deviation.reshape(-1, METRICS), step)
+        spent += between - begun, time.process_time() - between
+    return spent / len(steps) / len(rows[0]) * 1e9
 
 
 def score_nab(data, scores, plots):
