@@ -5,6 +5,8 @@
 * `rollup`      samples into buckets, buckets into larger ones
 * `timespan`    which history answers a question
 * `downsample`  history in fewer points, extremes kept
+* `trends`      lines through windows; `correlation` what moved together; `zscore` bands; `autocorrelation` under all of them
+* `insights`    what stands out, as sentences; `figures` as they are written; `grids` history at even steps
 * `rules`       alert rules as data; `rule_problems` what is wrong with one, `rule_pack` the default ones, `rule_files` as files
 * `messages`    what an alert says: templates, safely filled
 * `matching`    which alerts, hosts and instances are meant; shared by rules, silences, windows and routes

@@ -17,6 +17,8 @@
 * `schedule_models`, `collection_models`  schedules, executions and collection settings as OpenAPI shows them
 * `explanation`  why an alert fired and what came of it
 * `previews`    what a rule would have done over stored history
+* `analytics`   grids of history within bounds, for `anomaly_search`, `trending`, `correlating`, `discovering` (insights) and
+                `moments` (the story of a time); `analytics_models` as OpenAPI shows them
 * `documentation`  /docs: the OpenAPI document as a page
 * `routes`       the routes, one module a subject
 """

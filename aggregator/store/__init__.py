@@ -31,6 +31,7 @@ What the API and the commands ask:
 * `refusals`    refused messages for people
 * `statistics`  sizes, counts and lag
 * `alert_list`, `alert_summary`  alerts by filter, one with its story, and in figures
+* `anomalies`   anomalies by filter, and the rules that fired most; `anomaly_runs` what was judged on demand
 * `events`      events from outside, into the inbox
 * `audit_log`   who did what
 * `silences`, `windows`, `dependencies`  what mutes, as the API keeps it

@@ -6,6 +6,9 @@
 * `health`          health now: of a host, of the fleet, and what to do about it
 * `fleet`           latest figures of every host
 * `alerts`          alerts, why they fired, what is done about them; events from outside
+* `anomalies`       anomalies, and runs of a detector over stored history
+* `trends`          trends and correlations
+* `insights`        what stands out, and the story of a time
 * `alert_rules`     rules with revisions, overrides per host, validation, preview
 * `quiet`           silences, maintenance windows, dependencies between hosts
 * `channels`        channels and routes of notifications, and what was delivered
