@@ -22,6 +22,10 @@ from shared.wire import WireError
 log = logs.get("ingest")
 
 MAX_ROUTES = 200_000
+MAX_KEPT = 50_000
+"""Hosts not known here of which retained messages are kept until they say something themselves."""
+KEPT = ("status", "inventory", "containers", "processes", "sensors")
+"""What brokers keep of a host. It makes none: a host that was deleted must not come back by what its broker remembers."""
 MAX_ANONYMOUS_REJECTS = 500
 """Refused messages kept per beat that say no (epoch, seq); more are only counted."""
 MAX_UNTIL_SECONDS = 10 * 365 * 86_400
@@ -86,6 +90,7 @@ class Receiver:
         self.shard, self.batch, self.now = shard, Batch(), 0.0
         self._topics, self._slot, self._slots = topics, slot, slots
         self._routes: dict[bytes, tuple[str, str] | None] = {}
+        self._kept: dict[str, dict[str, bytes]] = {}
 
     def take(self) -> Batch:
         """The batch so far; a new one begins."""
@@ -95,6 +100,8 @@ class Receiver:
     def on_message(self, topic: bytes, payload: bytes, retained: bool) -> None:
         self.batch.messages += 1
         route = self._routes.get(topic) or self._route(topic)
+        if route is not None and self._kept and not retained:
+            self._take_kept(route[0])
         try:
             if route is None:
                 self._about_alerts(topic.decode(errors="replace"), payload, retained)
@@ -107,6 +114,11 @@ class Receiver:
         except Exception as error:
             logs.event(log, "message could not be handled", logging.ERROR, exc_info=True, topic=topic.decode(errors="replace"))
             self._refuse(topic, route, payload, WireError("internal", type(error).__name__))
+
+    def _take_kept(self, host_name: str) -> None:
+        """The host lives: what the broker had kept of it counts."""
+        for kind, payload in self._kept.pop(host_name, {}).items():
+            self.on_message(self._topics.up(host_name, kind).encode(), payload, False)
 
     def _route(self, topic: bytes) -> tuple[str, str] | None:
         if len(self._routes) >= MAX_ROUTES:
@@ -153,6 +165,10 @@ class Receiver:
     def _other(self, host_name: str, kind: str, payload: bytes, retained: bool) -> None:
         if not payload and kind != "hello":
             return  # a retained message was cleared
+        if retained and kind in KEPT and self.shard.hosts.get(host_name) is None:
+            if len(self._kept) < MAX_KEPT or host_name in self._kept:
+                self._kept.setdefault(host_name, {})[kind] = payload
+            return
         if kind == "hello":
             self._hello(host_name, payload)
         elif kind == "status":

@@ -290,3 +290,21 @@ def test_two_slots_share_the_fleet(ingest, broker, topic_root, rows):
     counts = [service.gauges.registry.get_sample_value("drumbeat_ingest_samples_total") for service in (one, two)]
     assert sum(counts) == 8
     assert min(counts) > 0
+
+
+def test_what_a_broker_remembers_makes_no_host(ingest, agent, rows, broker, topic_root):
+    """Retained messages of a host that is not known (it was deleted, say) count once the host says something itself."""
+    now = time.time()
+    for kind, message in (("status", wire.Status(host="web-1", state="offline", reason="lost", ts=now)),
+                          ("inventory", wire.Inventory(host="web-1", ts=now, labels={"site": "x"}))):
+        assert agent.client.publish(agent.topics.up("web-1", kind), wire.encode(message), qos=1, retain=True)
+    assert agent.client.flush(5.0)
+    ingest()
+    other = Agent(broker.url, topic_root, host="web-2")
+    other.sample()
+    other.await_watermark(1)
+    assert rows("SELECT name FROM host") == [("web-2",)]
+    agent.sample()
+    agent.await_watermark(1)
+    agent.poll(lambda: rows("SELECT labels->>'site' FROM host WHERE name = 'web-1'") == [("x",)])
+    other.client.close()
