@@ -2,7 +2,7 @@
 
 The name of a metric is the same string on the wire, in the database, in rules, in REST and in the documents. Core
 metrics are columns that every host has (absent where the host has no such thing); instance metrics carry labels in
-braces and ride in a sample's tail. `health.*` is derived by ingest and stored beside what the agent sent.
+braces and ride in a sample's tail. `health.*` and `anomaly.score` are derived by ingest and stored beside what the agent sent.
 """
 
 import dataclasses
@@ -160,6 +160,7 @@ DERIVED: tuple[Metric, ...] = (
     Metric("health.disk", "score", "health of the fullest file system", high=100.0),
     Metric("health.services", "score", "health of the containers", high=100.0),
     Metric("health.network", "score", "health of the network", high=100.0),
+    Metric("anomaly.score", "score", "how unlike itself the host was in the last whole minute; about 1 is usual, absent while learning"),
 )
 
 CORE_NAMES: tuple[str, ...] = tuple(metric.name for metric in CORE)

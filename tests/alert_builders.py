@@ -61,7 +61,8 @@ class Fleet:
         intake = frames.Intake()
         for host, ts, metrics in samples:
             intake.add(Stream(self.hosts.add(host), 1), self.layouts.add(tuple(metrics)), 1, ts, interval, list(metrics.values()))
-        frame, _ = frames.build(intake, self.layouts, self._inputs, self._figures, health.DEFAULT_PROFILE, received_at)
+        frame, _ = frames.build(intake, self.layouts, self._inputs, self._figures, health.DEFAULT_PROFILE, received_at,
+                                self.hosts.unusual)
         frames.note_newest(self.hosts, frame)
         return self.engine.frame(frame)
 

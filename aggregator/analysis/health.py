@@ -7,8 +7,10 @@ overall score is the mean of the components a host has, weighted. An absent metr
 import math
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
+import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.typing import NDArray
@@ -164,6 +166,13 @@ def _explained(host: str, ts: float, metrics: Mapping[str, float], row: Sequence
     score = round(row[0], 2)
     return wire.Health(host=host, ts=ts, score=score, status=status(score), components=components, reasons=reasons,
                        recommendations=recommendations(reasons, metrics))
+
+
+def with_anomaly(found: wire.Health, began_at: float, metrics: Sequence[str]) -> wire.Health:
+    """The same health with an open anomaly among its reasons, which costs no points. `began_at` in Unix s."""
+    since = datetime.fromtimestamp(began_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    said = f"unlike itself since {since}" + (f": {', '.join(metrics)}" if metrics else "")
+    return msgspec.structs.replace(found, reasons=[*found.reasons, wire.Loss(component="anomaly", points=0.0, text=said)])
 
 
 _DETAILS: dict[str, tuple[str, ...]] = {

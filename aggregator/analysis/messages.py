@@ -26,7 +26,8 @@ FIELDS: Mapping[str, str] = {
     "severity": "info, warning, error or critical", "metric": "full name of the metric",
     "instance": "labels of the instance, as mount=/var", "measured_in": "unit of the metric", "value": "the value",
     "threshold": "the threshold that it passed", "window": "seconds that the rule looks back",
-    "target": "what a forecast runs towards", "text": "what an event said, or why a host is held to be down",
+    "target": "what a forecast runs towards",
+    "text": "what an event said, why a host is held to be down, or what makes it unusual (`: cpu.percent, …`)",
 }
 LONGEST = 1000
 
@@ -38,7 +39,8 @@ DEFAULTS: Mapping[str, str] = {
     "host_down": "{{ host }} is down: {{ text|default('nothing comes from it', true) }}",
     "reboot": "{{ host }} was rebooted",
     "forecast": "{{ metric }} reaches {{ target|measure(measured_in) }} in {{ value|duration }} at the present pace",
-    "baseline": "{{ metric }} is {{ value|number }} standard deviations from what is usual",
+    "baseline": "{{ metric|default(host, true) }} is unlike itself{{ text }} (score {{ value|number }}, "
+                "limit {{ threshold|number }})",
     "event": "{{ text|default(rule, true) }}",
     "composite": "{{ text|default(rule, true) }}",
     "container_stopped": "container {{ container }} is stopped",

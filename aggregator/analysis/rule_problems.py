@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from aggregator.analysis import messages
+from aggregator.analysis.core_metrics import METRICS, SCORE
 from aggregator.analysis.rules import MEASURED, Rule
 from shared import catalogue
 from shared.names import split_metric
@@ -124,6 +125,12 @@ def _metric(rule: Rule, _: Mapping[str, str]) -> Found:
         if rule.metric:
             yield "metric", f"a rule of kind {rule.kind} has no metric; leave it out"
         return
+    if rule.kind == "baseline":
+        if rule.metric not in ("", SCORE, *METRICS):
+            near = difflib.get_close_matches(rule.metric, METRICS, 1)
+            yield "metric", (f"it is not watched for anomalies{f' (did you mean {near[0]}?)' if near else ''}; "
+                             f"leave it out for the host as a whole, or name one of {', '.join(METRICS)}")
+        return
     if not rule.metric:
         yield "metric", f"a rule of kind {rule.kind} needs a metric, like cpu.percent or disk.percent{{mount=*}}"
         return
@@ -163,8 +170,8 @@ def _thresholds(rule: Rule, _: Mapping[str, str]) -> Found:
         if not (after > before if rises else after < before):
             yield severe, (f"{after:g} must be {'above' if rises else 'below'} {mild}, {before:g}, since "
                            f"{_why(rule)}")
-    if rule.kind == "baseline":
-        yield "kind", "baselines need anomaly detection, which this version does not have; use kind threshold"
+    if rule.kind == "baseline" and not rises:
+        yield "comparison", "a host cannot be too much like itself; use >= or >"
 
 
 def _rises(rule: Rule) -> bool:
@@ -190,7 +197,7 @@ def _recovery(rule: Rule, _: Mapping[str, str]) -> Found:
 
 
 def _times(rule: Rule, _: Mapping[str, str]) -> Found:
-    looks_back = rule.kind in ("rate", "forecast", "baseline") or _counts_restarts(rule)
+    looks_back = rule.kind in ("rate", "forecast") or _counts_restarts(rule)
     if looks_back and rule.window <= 0:
         yield "window", "it says how many seconds the rule looks back, and must be above 0"
     if rule.window and not looks_back:

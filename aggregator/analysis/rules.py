@@ -30,13 +30,14 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename
     """One rule. Durations are seconds.
 
     kinds: `threshold` compares a metric; `rate` its change over `window` (of a counter `…_total`: its growth); `forecast`
-    the seconds until it reaches `target`, judged over `window`; `baseline` its distance from what is usual, in standard
-    deviations; `missing`: the host reports, but without the metric; `host_down`: nothing comes from the host (`severity`; `info`
-    after a clean stop); `reboot`; `state`: a container is stopped, unhealthy or was restarted (`subject`; restarts within
-    `window` are compared with the thresholds); `event`: told from outside (`event`); `composite`: `all` or `any` of other
-    `rules` are active on the host.
+    the seconds until it reaches `target`, judged over `window`; `baseline` how unlike itself the host is (or one of its core
+    metrics) by the anomaly detector's score; `missing`: the host reports, but without the metric; `host_down`: nothing comes
+    from the host (`severity`; `info` after a clean stop); `reboot`; `state`: a container is stopped, unhealthy or was restarted
+    (`subject`; restarts within `window` are compared with the thresholds); `event`: told from outside (`event`); `composite`:
+    `all` or `any` of other `rules` are active on the host.
 
-    metric: a full name; `*` as the value of its label means one alert for each: `disk.percent{mount=*}`.
+    metric: a full name; `*` as the value of its label means one alert for each: `disk.percent{mount=*}`. Of a baseline: a
+    watched core metric, or none for the host as a whole.
     info, warning, error, critical: the thresholds; those that are left out are not raised. Kinds without a measured value have
     `severity` instead.
     for: how long a threshold must be passed without a break before the alert fires (or becomes more severe).

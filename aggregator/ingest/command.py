@@ -27,6 +27,7 @@ class IngestSettings(Struct, frozen=True, kw_only=True):
                                ge=1, le=64)] = 1
     probe_listen: Annotated[str, Meta(description="address of /livez, /readyz and /metrics")] = "127.0.0.1"
     probe_port: Annotated[int, Meta(description="port of /livez, /readyz and /metrics; 0 = any free", ge=0, le=65535)] = 8481
+    anomalies: Annotated[bool, Meta(description="learn what is usual of every host, and tell what is not")] = True
     homeassistant: Annotated[bool, Meta(description="make hosts known to Home Assistant by MQTT discovery")] = False
     homeassistant_prefix: Annotated[str, Meta(
         description="Home Assistant's discovery prefix", pattern=r"^[^/+#\s][^+#\s]*[^/+#\s]$")] = DEFAULT_PREFIX
@@ -51,7 +52,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         raise SettingsError(f"--database-url: {error}") from None
     service = Service(settings.database_url, brokers, tls, Topics(settings.topic_root), settings.slots,
                       homeassistant_prefix=settings.homeassistant_prefix if settings.homeassistant else "",
-                      output=_output(settings, environ))
+                      output=_output(settings, environ), anomalies=settings.anomalies)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     try:

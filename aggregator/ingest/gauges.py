@@ -30,5 +30,8 @@ class Gauges:
         self.rollups = Counter("drumbeat_ingest_rollups_remade", "host hours made again", registry=own)
         self.alerts = Gauge("drumbeat_ingest_alerts", "active alerts", ["severity"], registry=own)
         self.transitions = Counter("drumbeat_ingest_alert_transitions", "transitions of alerts", ["kind"], registry=own)
+        self.anomalies = Gauge("drumbeat_ingest_anomalies", "hosts that are unlike themselves", registry=own)
+        self.waiting = Gauge("drumbeat_ingest_anomaly_hosts_waiting", "hosts whose anomaly detector is still being brought up "
+                             "to date after a takeover", registry=own)
         self.judging = Histogram("drumbeat_ingest_alert_seconds", "time of the rules for one frame", buckets=(
             0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25), registry=own)

@@ -46,9 +46,16 @@ class Publisher:
         told = health.assess_all([frame.told(int(newest[at])) for at in news], self.shard.profile)
         for at, assessed in zip(news, told, strict=True):
             if assessed is not None and self.client.publish(
-                    self.topics.health(assessed.host), wire.encode(assessed), qos=1, retain=True):
+                    self.topics.health(assessed.host), wire.encode(self._full(assessed, int(rows[at]))), qos=1, retain=True):
                 hosts.told_score[rows[at]] = hosts.figures[rows[at], 0]
                 hosts.told_at[rows[at]] = now
+
+    def _full(self, assessed: wire.Health, row: int) -> wire.Health:
+        """The health of the host in `row`, its open anomaly told, too."""
+        incident = self.shard.unusual.open.get(self.shard.hosts.all[row].id)
+        if incident is None:
+            return assessed
+        return health.with_anomaly(assessed, incident.began_at, [each.metric for each in incident.metrics])
 
     def fleet(self, now: float) -> None:
         """Publish the fleet's health where it has changed."""

@@ -35,13 +35,15 @@ class Service:
 
     def __init__(self, database_url: str, brokers: tuple[Broker, ...], tls: Tls, topics: Topics, slot_count: int,
                  clock: Callable[[], float] = time.time, *, homeassistant_prefix: str = "",
-                 output: Path | None = None) -> None:
+                 output: Path | None = None, anomalies: bool = True) -> None:
         """`homeassistant_prefix`: where hosts are made known to Home Assistant; empty where they are not.
 
-        `output`: the directory that duties may write to; without one, those that write fail.
+        `output`: the directory that duties may write to; without one, those that write fail. `anomalies`: whether they are
+        looked for.
         """
         self._url, self._brokers, self._tls, self._topics = database_url, brokers, tls, topics
         self._slot_count, self._clock, self._homeassistant_prefix = slot_count, clock, homeassistant_prefix
+        self._anomalies = anomalies
         self._owner = f"drumbeat-ingest-{secrets.token_hex(8)}"
         self._stopping = False
         self._doing = "starting"
@@ -123,7 +125,8 @@ class Service:
         gc.freeze()
         gc.set_threshold(20_000, 50, 50)
         devices = Devices(self._client, self._topics, shard, self._homeassistant_prefix)
-        slot = Slot(connection, lease, shard, receiver, self._client, self._topics, self.gauges, self._clock, devices)
+        slot = Slot(connection, lease, shard, receiver, self._client, self._topics, self.gauges, self._clock, devices,
+                    anomalies=self._anomalies)
         try:
             while not self._is_stopping():
                 slot.beat()

@@ -8,6 +8,7 @@ import numpy as np
 
 from aggregator.ingest import upkeep
 from aggregator.ingest.alerting import Alerting
+from aggregator.ingest.anomalies import Anomalies
 from aggregator.ingest.collecting import Collecting
 from aggregator.ingest.commit import AlertsRefusedError, Checkpoint, Committer
 from aggregator.ingest.devices import Devices
@@ -34,12 +35,15 @@ class Slot:
     """One slot being ingested: the parts and the clocks of one ownership."""
 
     def __init__(self, connection: database.Connection, lease: slots.Lease, shard: Shard, receiver: Receiver,
-                 client: Client, topics: Topics, gauges: Gauges, clock: Callable[[], float], devices: Devices) -> None:
+                 client: Client, topics: Topics, gauges: Gauges, clock: Callable[[], float], devices: Devices, *,
+                 anomalies: bool = True) -> None:
+        """`anomalies`: whether anomalies are looked for."""
         self._connection, self._lease, self._shard, self._receiver = connection, lease, shard, receiver
         self._client, self._gauges, self._clock, self._devices = client, gauges, clock, devices
         self._committer = Committer(connection, lease, shard)
         self._publisher = Publisher(client, topics, shard)
         self._alerting = Alerting(connection, lease, shard, client, topics, gauges)
+        self._anomalies = Anomalies(connection, lease, shard, client, topics, gauges, clock()) if anomalies else None
         self._collecting = Collecting(connection, lease, shard, client, topics)
         self._upkeep = upkeep.Upkeep(connection, lease, self._committer, gauges)
         self._touched: set[Stream] = set()
@@ -63,6 +67,8 @@ class Slot:
             self._publisher.fleet(now)
             self._gauges.hosts.set(len(self._shard.hosts))
             self._gauges.failures.set(self._client.failures)
+        if self._anomalies is not None:
+            self._anomalies.keep(now)
         self._devices.tell(self._connection)
         self._collecting.tell()
         self._upkeep.run(now)
@@ -73,6 +79,8 @@ class Slot:
         self._store(self._receiver.take(), self._clock())
         self._client.flush(1.0)
         self._alerting.finish()
+        if self._anomalies is not None:
+            self._anomalies.finish()
 
     def _read(self) -> None:
         """Wait for the first message, then read in slices until the beat ends or the frame is full."""
@@ -95,8 +103,11 @@ class Slot:
         checkpoint = self._due_checkpoint(moved, now)
         begin = time.perf_counter()
         self._committer.prepare(batch, frame)
+        if self._anomalies is not None:
+            self._anomalies.judge(now)
         self._alerting.judge(batch, frame, now)
-        refused = self._committer.commit(batch, frame, checkpoint, now, self._alerting.piece(), self._alerting.pieces())
+        pieces = [*self._alerting.pieces(), *(self._anomalies.pieces() if self._anomalies is not None else ())]
+        refused = self._committer.commit(batch, frame, checkpoint, now, self._alerting.piece(), pieces)
         if self._alerting.failed:
             raise AlertsRefusedError(self._alerting.failed)
         self._count(batch, frame, refused, time.perf_counter() - begin)
@@ -108,6 +119,8 @@ class Slot:
         self._devices.changed(batch.inventories)
         self._collecting.changed(batch.inventories)
         self._alerting.tell(now)
+        if self._anomalies is not None:
+            self._anomalies.tell(now)
         if frame is not None:
             self._publisher.health(frame, moved, newest, now)
 
@@ -116,7 +129,8 @@ class Slot:
         shard = self._shard
         if not len(batch.samples):
             return None
-        frame, bad = frames.build(batch.samples, shard.layouts, shard.inputs, shard.figures, shard.profile, now)
+        frame, bad = frames.build(batch.samples, shard.layouts, shard.inputs, shard.figures, shard.profile, now,
+                                  shard.hosts.unusual)
         if bad.any():
             batch.rejects += [_out_of_bounds(batch.samples, i) for i in np.flatnonzero(bad).tolist()]
             batch.refused["range"] = batch.refused.get("range", 0) + int(bad.sum())

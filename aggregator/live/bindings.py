@@ -17,7 +17,7 @@ from shared.names import split_metric
 
 NONE = -1
 PLAIN, RATE, MISSING = 0, 1, 2
-_KINDS = {"threshold": PLAIN, "baseline": PLAIN, "rate": RATE, "missing": MISSING}
+_KINDS = {"threshold": PLAIN, "rate": RATE, "missing": MISSING}
 
 
 class Grown:
@@ -58,7 +58,7 @@ class Plans:
         self._by_base: dict[str, list[tuple[Rule, dict[str, str]]]] = {}
         self._missing = [rule for rule in rules if rule.kind == "missing"]
         for rule in rules:
-            split = split_metric(rule.metric) if rule.kind in ("threshold", "rate", "baseline") else None
+            split = split_metric(rule.metric) if rule.kind in ("threshold", "rate") else None
             if split is not None:
                 self._by_base.setdefault(split[0], []).append((rule, split[1]))
         self._plans: dict[int, Plan] = {}

@@ -48,7 +48,7 @@ GONE_SECONDS = 120.0
 """How long a metric may be absent from its host's samples before its alert is over."""
 EVENTS_KNOWN = 10_000
 """Of so many instances the newest event is known."""
-SAMPLED: tuple[Kind, ...] = ("threshold", "rate", "missing", "baseline")
+SAMPLED: tuple[Kind, ...] = ("threshold", "rate", "missing")
 """Kinds whose conditions are fed by samples."""
 
 
@@ -353,6 +353,19 @@ class Engine:
         return self._finished(self._hold(((row, rule, instance), value, max(at, float(self._clock[row])))
                                          for row, instance, value in zip(rows, instances, values.tolist(), strict=True)
                                          if not math.isnan(value) and not self._is_silent(row)))
+
+    def unusual(self, rule: str, rows: Rows, scores: Floats, at: float, texts: Mapping[int, str]) -> list[Change]:
+        """Anomaly scores of hosts for a rule of kind baseline; `texts`: by host row, what makes it unusual.
+
+        Hosts far below the rule's thresholds that have nothing open are passed over, all at once.
+        """
+        known = [key[0] for key in self._turns.conditions.of if key[1] == rule]
+        near = np.flatnonzero((scores >= self._turns.variants.least(rule)) | np.isin(rows, known))
+        chosen = rows[near].tolist()
+        for row in chosen:
+            if row in texts:
+                self._turns.texts[row, rule, ""] = texts[row]
+        return self.measured(rule, chosen, [""] * len(chosen), scores[near], at)
 
     def _hold(self, readings: Iterable[tuple[Key, float, float]]) -> list[Change]:
         """Feed conditions outside of samples, given as (key, value, event time), each key once."""

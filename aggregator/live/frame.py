@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.analysis import health
+from aggregator.analysis.core_metrics import SCORE
 from aggregator.live.hosts import Host, Hosts, Stream
 from aggregator.live.layouts import Columns, Layout, Layouts
 
 FIGURES = ("cpu.percent", "memory.percent", "disk.percent")
+OUTPUTS = (*health.OUTPUTS, SCORE)
+"""What ingest adds to a sample, where there is such a thing."""
 REAL_MAX = float(np.finfo(np.float32).max)
 
 
@@ -90,8 +93,10 @@ def matrix(values: NDArray[np.float64], starts: NDArray[np.int64], layouts: list
 
 
 def build(intake: Intake, layouts: Layouts, inputs: Columns, figures: Columns, profile: health.Profile,
-          received_at: float) -> tuple[Frame, NDArray[np.bool_]]:
-    """The frame of an intake (n ≥ 1) with health scores appended to each sample, and which samples are out of bounds.
+          received_at: float, unusual: NDArray[np.float64]) -> tuple[Frame, NDArray[np.bool_]]:
+    """The frame of an intake (n ≥ 1) with health and anomaly scores appended to each sample, and which are out of bounds.
+
+    `unusual`: anomaly scores by host row, NaN where there is none.
 
     Out of bounds: outside its metric's bounds in the catalogue, or too large for the database's real. Such samples are
     still in the frame, their wrong values zeroed; the caller takes them out.
@@ -103,9 +108,10 @@ def build(intake: Intake, layouts: Layouts, inputs: Columns, figures: Columns, p
     bad = np.logical_or.reduceat(wrong, starts)
     values[wrong] = 0.0
     scores = health.scores(matrix(values, starts, intake.layouts, inputs), profile)
-    has = ~np.isnan(scores)
-    masks = has @ (1 << np.arange(scores.shape[1]))
-    stored = [layouts.stored(layout, mask, health.OUTPUTS)
+    derived = np.column_stack([scores, unusual[[host.row for host in intake.hosts]]])
+    has = ~np.isnan(derived)
+    masks = has @ (1 << np.arange(derived.shape[1]))
+    stored = [layouts.stored(layout, mask, OUTPUTS)
               for layout, mask in zip(intake.layouts, masks.tolist(), strict=True)]
     extra = has.sum(axis=1)
     all_sizes = sizes + extra
@@ -113,7 +119,7 @@ def build(intake: Intake, layouts: Layouts, inputs: Columns, figures: Columns, p
     all_values = np.empty(int(all_sizes.sum()))
     all_values[np.arange(len(values)) + np.repeat(all_starts - starts, sizes)] = values
     tail = np.repeat(all_starts + sizes, extra) + (np.arange(int(extra.sum())) - np.repeat(np.cumsum(extra) - extra, extra))
-    all_values[tail] = scores[has]
+    all_values[tail] = derived[has]
     frame = Frame(intake.hosts, intake.streams, stored, intake.seqs, np.array(intake.times), np.array(intake.intervals),
                   received_at, all_values, all_starts, all_sizes, scores,
                   matrix(values, starts, intake.layouts, figures))

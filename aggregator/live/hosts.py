@@ -112,7 +112,7 @@ class Hosts:
     """All hosts of the slot. Arrays have one element (or row) per host and grow with them.
 
     `newest_ts`, `received_at` (Unix s), `interval` (s), `figures` (n, 4: score, cpu, memory, disk; NaN where absent),
-    `told_score`, `told_at`: what was last published as the host's health.
+    `told_score`, `told_at`: what was last published as the host's health; `unusual`: its anomaly score, NaN where there is none.
     """
 
     def __init__(self) -> None:
@@ -124,6 +124,7 @@ class Hosts:
         self.figures = np.full((64, 4), np.nan)
         self.told_score = np.full(64, np.nan)
         self.told_at = np.zeros(64)
+        self.unusual = np.full(64, np.nan)
 
     def __iter__(self) -> Iterator[Host]:
         return iter(self.all)
@@ -147,9 +148,9 @@ class Hosts:
         return [self.all[row].id for row in rows]
 
     def _grow(self) -> None:
-        for name in ("newest_ts", "received_at", "interval", "figures", "told_score", "told_at"):
+        for name in ("newest_ts", "received_at", "interval", "figures", "told_score", "told_at", "unusual"):
             old = getattr(self, name)
-            fresh = np.full_like(old, np.nan) if name in ("figures", "told_score") else np.zeros_like(old)
+            fresh = np.full_like(old, np.nan) if name in ("figures", "told_score", "unusual") else np.zeros_like(old)
             setattr(self, name, np.concatenate([old, fresh]))
 
 

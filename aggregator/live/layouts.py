@@ -78,7 +78,7 @@ def check_names(keys: Iterable[str]) -> None:
     for name in names:
         if split_metric(name) is None:
             raise WireError("name", f"metric name {name[:80]!r} is outside the grammar")
-        if name.startswith("health."):
+        if name.startswith(("health.", "anomaly.")):
             raise WireError("name", f"{name[:80]!r} is computed by ingest; agents do not send it")
 
 

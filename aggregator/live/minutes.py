@@ -6,7 +6,7 @@ that were not written are marked as due.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,18 @@ class Minute:
             yield MinuteRow(host_id, layout_id, count, self._low[part],
                             (self._sum[part] / count).astype(np.float32), self._high[part])
 
+    def layout_ids(self) -> set[int]:
+        return {layout_id for _, layout_id in self._pairs}
+
+    def means(self, positions: Mapping[int, NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Host ids and their means (hosts, names); `positions`: by layout id, where each name is in its samples, -1: absent."""
+        pairs = np.array(list(self._pairs), np.int64)
+        at = np.stack([positions[layout_id] for layout_id in pairs[:, 1].tolist()])
+        sums = self._sum[np.where(at < 0, 0, at + np.array(self._starts)[:, None])]
+        counts = self._counts[:len(pairs)]
+        means = np.where(at < 0, np.nan, sums / counts[:, None])
+        return pooled(pairs[:, 0], means.astype(np.float32), counts)
+
     def _fold_distinct(self, rows: Rows, chosen: NDArray[np.int64], pairs: NDArray[np.int64]) -> None:
         """Fold samples of pairs that differ, so that plain indexed assignment is right."""
         sizes = rows.sizes[chosen]
@@ -107,6 +119,21 @@ class Minute:
             self._sum = np.concatenate([self._sum, np.zeros(more)])
         if len(self._starts) > len(self._counts):
             self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
+
+
+def pooled(keys: NDArray[np.int64], means: NDArray[np.float32],
+           counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """One mean for each distinct key, from rows of means and the number of samples behind each; NaN: there were none.
+
+    A host that changed its layout within a minute has two rows. From rollups and from open minutes the same comes out.
+    """
+    found, group = np.unique(keys, return_inverse=True)
+    is_there = ~np.isnan(means)
+    total, weight = np.zeros((len(found), means.shape[1])), np.zeros((len(found), means.shape[1]))
+    np.add.at(total, group, np.where(is_there, means, 0.0) * counts[:, None])
+    np.add.at(weight, group, is_there * counts[:, None])
+    mean = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+    return found, mean.astype(np.float32).astype(np.float64)
 
 
 def waves(pairs: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -168,6 +195,14 @@ class OpenMinutes:
 
     def host_ids(self, start: int) -> set[int]:
         return self._open[start].host_ids()
+
+    def layout_ids(self, start: int) -> set[int]:
+        """Of the samples of one open minute."""
+        return self._open[start].layout_ids()
+
+    def means(self, start: int, positions: Mapping[int, NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Means of chosen metrics in one open minute, as `Minute.means` has them."""
+        return self._open[start].means(positions)
 
     def close(self, up_to: int) -> None:
         """Forget the minutes before `up_to`; what comes for them from now on is late."""

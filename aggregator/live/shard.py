@@ -10,12 +10,13 @@ from aggregator.live.frame import FIGURES
 from aggregator.live.hosts import Host, Hosts, Stream, epoch_text, signed_epoch
 from aggregator.live.layouts import Columns, Layouts
 from aggregator.live.minutes import MINUTE, OpenMinutes
+from aggregator.live.unusual import Unusual
 from shared import wire
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Shard:
-    """Hosts, layouts, open minutes and alerts of a slot.
+    """Hosts, layouts, open minutes, alerts and anomalies of a slot.
 
     `oldest_ts`: raw history before it is refused (retention). `active_hosts`: by hour (Unix s) that has not
     ended, the ids of the hosts that reported in it. `versions`: of the configuration that `engine` and `quiet` have;
@@ -30,6 +31,7 @@ class Shard:
     engine: Engine
     quiet: Quiet = dataclasses.field(default_factory=Quiet)
     versions: dict[str, int] = dataclasses.field(default_factory=dict)
+    unusual: Unusual = dataclasses.field(default_factory=Unusual)
     changes: list[Change] = dataclasses.field(default_factory=list)
     profile: health.Profile = health.DEFAULT_PROFILE
     oldest_ts: float = 0.0

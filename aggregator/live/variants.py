@@ -76,6 +76,14 @@ class Variants:
             found = self._known[key] = self._add(limits(_with_own(rule, own)), rule, stored.revision) if rule.enabled else 0
         return found
 
+    def least(self, name: str) -> float:
+        """The least threshold that rule `name` has on any host, as stated; inf for a rule that is not watched."""
+        stored = self.named.get(name)
+        if stored is None:
+            return math.inf
+        own = [override.applied(stored.rule) for (_, rule), override in self._overrides.items() if rule == name]
+        return min((value for rule in (stored.rule, *own) for value in rule.thresholds().values()), default=math.inf)
+
     def _add(self, made: Limits, rule: Rule, revision: int) -> int:
         row = len(self.rules)
         if row == len(self.sign):

@@ -15,7 +15,8 @@ BATCH = 1000
 _OLD: tuple[tuple[str, str, str | int], ...] = (
     ("reject", "received_at", "reject"), ("gap", "noticed_at", "gap"), ("audit_log", "at", "audit_log"),
     ("alert", "state = 'resolved' AND NOT held AND changed_at", "alerts"), ("alert", "state = 'cancelled' AND changed_at", 1),
-    ("notification", "state <> 'due' AND created_at", "notifications"), ("silence", "ends_at", 30))
+    ("notification", "state <> 'due' AND created_at", "notifications"), ("silence", "ends_at", 30),
+    ("anomaly", "ended_at", "anomalies"), ("anomaly_run", "created_at", 30))
 """Table, which of its rows grow old and since when, and the policy (or the days) that keeps them."""
 
 

@@ -25,7 +25,7 @@ def _frame(shard, samples):
         stream = Stream(shard.hosts.add(f"h{host}"), 1)
         stream.host.id = host + 1
         intake.add(stream, shard.layouts.add(tuple(metrics)), seq, float(ts), 5.0, list(metrics.values()))
-    made, bad = frames.build(intake, shard.layouts, shard.inputs, shard.figures, shard.profile, 0.0)
+    made, bad = frames.build(intake, shard.layouts, shard.inputs, shard.figures, shard.profile, 0.0, shard.hosts.unusual)
     for layout in made.layouts:
         layout.id = layout.index + 1
     return made, bad
@@ -102,7 +102,8 @@ def test_newest_figures_move_forward_only():
     assert shard.hosts.figures[0, 1] == 10.0
 
 
-@pytest.mark.parametrize("keys", [(), ("Cpu",), ("cpu..x",), ("health.score",), ("a.b{}",), ("a.b{x=1,x=2}",), ("a.b{y=1,x=2}",),
+@pytest.mark.parametrize("keys", [(), ("Cpu",), ("cpu..x",), ("health.score",), ("anomaly.score",), ("a.b{}",),
+                                  ("a.b{x=1,x=2}",), ("a.b{y=1,x=2}",),
                                   tuple(f"custom.m{i}" for i in range(513)), ("custom." + "x" * 130,), ("custom.a\u202eb",)])
 def test_bad_names_are_refused(keys):
     """Names outside the grammar, too many, too long, or reserved are a wire error."""

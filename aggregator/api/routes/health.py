@@ -13,7 +13,7 @@ from aggregator.api.formats import Wanted
 from aggregator.api.parameters import ChosenHosts, HostName, Limit, Word, existing
 from aggregator.api.problems import not_found
 from aggregator.api.security import Reader
-from aggregator.store import fleet, newest
+from aggregator.store import anomaly_rows, fleet, newest
 from shared import wire
 
 router = APIRouter(prefix="/api/v1", tags=["health"])
@@ -34,7 +34,7 @@ def read_health(backend: Ready, _: Reader, host: HostName) -> Response:
     if found is None:
         return formats.json_answer({"host": host, "ts": sample.ts, "score": None, "status": "unknown", "components": {},
                                     "reasons": [], "recommendations": ["The host sends no metric that can be scored."]})
-    document = msgspec.to_builtins(found)
+    document = msgspec.to_builtins(_with_anomalies(backend, [(sample.host_id, found)])[0])
     if (disk := document["components"].get("disk")) is not None:
         disk["details"] |= {key: value for key, value in sample.metrics().items() if key.startswith("disk.percent{")}
     document.pop("v")
@@ -89,4 +89,12 @@ def _verdicts(backend: Backend, hosts: Sequence[fleet.Host]) -> list[tuple[fleet
     told = [(host, samples[host.id]) for host in hosts if host.id in samples]
     verdicts = health.assess_all(
         [(host.name, sample.ts.timestamp(), sample.metrics()) for host, sample in told], backend.profile())
-    return [(host, verdict) for (host, _), verdict in zip(told, verdicts, strict=True) if verdict is not None]
+    found = [(host, verdict) for (host, _), verdict in zip(told, verdicts, strict=True) if verdict is not None]
+    full = _with_anomalies(backend, [(host.id, verdict) for host, verdict in found])
+    return [(host, verdict) for (host, _), verdict in zip(found, full, strict=True)]
+
+
+def _with_anomalies(backend: Backend, found: Sequence[tuple[int, wire.Health]]) -> list[wire.Health]:
+    """Health by host id with the open anomalies among the reasons."""
+    unusual = anomaly_rows.fetch_open(backend.engine, [host_id for host_id, _ in found])
+    return [health.with_anomaly(one, *unusual[host_id]) if host_id in unusual else one for host_id, one in found]

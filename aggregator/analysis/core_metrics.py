@@ -1,0 +1,23 @@
+"""Which metrics of a host anomaly detection watches, all hosts alike. Pure.
+
+Watched is what says how a host is doing and goes up and down: shares of time and of capacity, rates, waits, temperatures.
+Left out are totals and sizes (they never move, or only by somebody's hand), what another metric says already (bytes used beside
+the percentage, the load of 5 and 15 minutes beside that of one), what only grows (uptime), and drumbeat's own figures.
+Load is not divided by the cores: a host is compared with itself, and its cores stay the same.
+"""
+
+METRICS: tuple[str, ...] = (
+    "cpu.percent", "cpu.user_percent", "cpu.system_percent", "cpu.iowait_percent", "cpu.steal_percent", "cpu.load1",
+    "cpu.context_switches_per_second", "cpu.interrupts_per_second", "cpu.pressure_percent",
+    "memory.percent", "memory.pressure_percent",
+    "swap.percent", "swap.in_bytes_per_second", "swap.out_bytes_per_second",
+    "disk.percent", "disk.read_bytes_per_second", "disk.write_bytes_per_second", "disk.read_ops_per_second",
+    "disk.write_ops_per_second", "disk.busy_percent", "disk.await_ms", "disk.pressure_percent",
+    "network.receive_bytes_per_second", "network.transmit_bytes_per_second", "network.receive_packets_per_second",
+    "network.transmit_packets_per_second", "network.error_percent", "network.drop_percent", "network.tcp_established",
+    "network.tcp_retransmits_per_second",
+    "temperature.celsius", "gpu.percent", "processes.running", "processes.threads")
+"""Their order is part of what is stored of the detector: after a change it learns anew."""
+
+SCORE = "anomaly.score"
+"""The host's score as a metric, stored beside its samples."""
