@@ -105,9 +105,14 @@ class Admission:
 
 
 def admit(schedule: Schedule, cause: str, others: Sequence[Other]) -> Admission:
-    """By the concurrency policy. Firings that are made up for wait for each other; a replaced one has to end first."""
+    """By the concurrency policy. Firings that are made up for wait for each other; a replaced one has to end first.
+
+    A further attempt replaces nothing: what is under way by then belongs to a later firing.
+    """
     if not others or schedule.concurrency == "allow":
         return Admission("begin")
+    if schedule.concurrency == "replace" and cause == "retry":
+        return Admission("missed", f"execution {others[0].id} of a later firing was under way")
     if schedule.concurrency == "replace":
         return Admission("wait", "", tuple(other.id for other in others))
     if cause in ("misfire", "retry"):

@@ -22,6 +22,7 @@ USAGE = """usage: drumbeat schedule add NAME --cron '30 2 * * *' --timezone Euro
 
 add --help shows every flag; drumbeat schedules lists them. All print JSON with --json."""
 
+SHOWN_HOSTS = 20
 _DETAILS = ("timeout", "retries", "jitter", "grace", "concurrency", "misfire", "keep", "window", "start", "end", "payload")
 
 
@@ -140,10 +141,18 @@ def _run(connection: api.Api, own: RunSettings) -> int:
         print(f"Execution {made['id']} of {own.name} begins as soon as a scheduler takes it; see: drumbeat executions "
               f"--schedule {own.name}")
     else:
-        print(schedule_texts.line(row))
-        if row["output"]:
-            print("\n".join(map(screen.printable, row["output"].splitlines())))
+        for one in (row, *_hosts(connection, row)):
+            print(schedule_texts.line(one))
+            print("".join(f"{screen.printable(line)}\n" for line in one["output"].splitlines()), end="")
     return int(row is not None and row["state"] != "completed")
+
+
+def _hosts(connection: api.Api, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The executions of a fleet on its hosts, with their output; of many hosts those that were made last."""
+    if not row["hosts"]:
+        return []
+    found = connection.fetch("executions", {"parent": row["id"], "limit": SHOWN_HOSTS})["executions"]
+    return [connection.fetch(f"executions/{one['id']}") for one in found]
 
 
 def _awaited(connection: api.Api, execution: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class Glance:
 
 
 def fetch(connection: Connection) -> Glance:
-    """The state of things, along indexes. (For EXISTS the planner would look for an untold row through the whole history.)"""
+    """The state of things, along indexes; for EXISTS the planner would look for an untold row through the whole history."""
     row = connection.execute(
         """SELECT now(), least((SELECT min(next_at) FROM schedule WHERE enabled AND next_at IS NOT NULL AND deleted_at IS NULL),
              (SELECT min(not_before) FROM execution WHERE state = 'pending' AND fired_at IS NULL)),

@@ -156,6 +156,29 @@ def test_a_run_can_be_waited_for(api, run, eventually, state, code):
     assert out.endswith("one\ntwo?[2J\n")
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_run_on_hosts_tells_what_each_said(api, run, eventually):
+    """The whole has no output: that of its hosts is shown, with why one failed."""
+    run("schedule", "add", "greet", "--task", "greet", "--host", "web-1")
+
+    def end() -> None:
+        eventually(lambda: api.connection.execute("SELECT FROM execution").rowcount, 20)
+        api.connection.execute(
+            """INSERT INTO execution (id, schedule_id, parent, scheduled_for, host, cause, state, target, output, reason,
+                 not_before, not_after)
+               SELECT 'part', schedule_id, id, scheduled_for, 'web-1', cause, 'failed', target, 'oops', 'exit status 7',
+                 not_before, not_after FROM execution""")
+        api.connection.execute("UPDATE execution SET hosts = 1, state = 'failed', reason = '1 failed' WHERE parent IS NULL")
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    result, out, _ = run("schedule", "run", "greet", "--wait")
+    ending.join()
+    assert result == 1
+    assert out.splitlines()[-2].endswith(" greet part web-1 failed: exit status 7")
+    assert out.splitlines()[-1] == "oops"
+
+
 def test_following_tells_each_change_once(api, run, environ):
     """New ones and changes of state, in order; what was over before is not told, what no longer fits is told to its end."""
     run("schedule", "add", "lights", "--bus")

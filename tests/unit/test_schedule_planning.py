@@ -119,6 +119,13 @@ def test_who_may_begin_beside_others(policy, cause, decision, cancels):
     assert admit(one, cause, []).decision == "begin"
 
 
+def test_a_further_attempt_replaces_nothing():
+    """What runs when an earlier firing is to be tried again belongs to a later one, which goes on."""
+    admission = admit(schedule(concurrency="replace"), "retry", [Other("x", "running")])
+    assert (admission.decision, admission.cancel) == ("missed", ())
+    assert "x of a later firing" in admission.reason
+
+
 def test_each_attempt_waits_twice_as_long():
     """retry_delay, then twice as late; as often as `retries`; what was cancelled or missed is not tried again."""
     one = schedule(retries=3, retry_delay=30.0)
