@@ -185,9 +185,8 @@ def test_a_late_result_corrects_what_the_scheduler_supposed(board, work, gate):
     work()
     number = board.put("retention")
     board.wait(number, "running")
-    gate.open.set()
     board.connection.execute("UPDATE execution SET state = 'failed', reason = 'its executor fell silent' WHERE id = %s", [number])
-    board.wait(number, "completed", "failed")
+    gate.open.set()
     row = board._eventually(lambda: (found := board.connection.execute(
         "SELECT state, is_late FROM execution WHERE id = %s", [number]).fetchone())[1] and found, 10)
     assert row[1] is True
