@@ -34,7 +34,7 @@ up: .venv/.installed
 	@touch $@ .venv/.installed
 
 test: .venv/.dev
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
