@@ -58,7 +58,8 @@ def cost(sizes):
 
 
 def repeated(detector, times, axis):
-    return {name: np.concatenate([array] * times, axis=axis) for name, array in detector.arrays().items()}
+    arrays = detector.arrays()
+    return {name: np.concatenate([array] * times, axis=axis) if name != "step" else array for name, array in arrays.items()}
 
 
 def run(detector, hosts, rows, steps):

@@ -46,6 +46,16 @@ def test_a_score_depends_on_nothing_later():
     assert whole.max() > 0
 
 
+def test_it_is_no_matter_which_steps_are_left_out():
+    """A series that has samples at odd steps only, with none at a full hour, is scored like one sampled always."""
+    values = noise(6)
+    values[5 * DAY] += 40
+    detector = Detector(1, 2 * DAY)
+    found = np.array([detector.score(row, 2 * step + 1).score[0] for step, row in enumerate(values)])
+    assert found[5 * DAY] > DEFAULTS.alert
+    assert found[4 * DAY : 5 * DAY].max() < 2
+
+
 @pytest.mark.parametrize("cut", [1, 50, 333])
 def test_a_restart_changes_nothing(cut):
     """Saved and restored in the middle, scores and state go on bit for bit."""
@@ -66,6 +76,8 @@ def test_what_is_no_state_is_refused():
     saved = Detector(4, DAY).arrays()
     with pytest.raises(ValueError, match="mean must be float32"):
         Detector.restored({**saved, "mean": saved["mean"].astype(float)}, DAY)
+    with pytest.raises(ValueError, match="step must be"):
+        Detector.restored({**saved, "step": np.zeros(0, np.int64)}, DAY)
     with pytest.raises(ValueError, match="regions must be"):
         Detector.restored({name: array for name, array in saved.items() if name != "regions"}, DAY)
     with pytest.raises(ValueError, match="profile must be"):

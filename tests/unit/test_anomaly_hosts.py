@@ -81,6 +81,8 @@ def test_what_is_no_state_of_hosts_is_refused():
     saved = HostDetector(2, 3, DAY).arrays()
     with pytest.raises(ValueError, match="covariance must have three axes"):
         HostDetector.restored({}, DAY)
+    with pytest.raises(ValueError, match="step must be"):
+        HostDetector.restored({name: array for name, array in saved.items() if name != "step"}, DAY)
     with pytest.raises(ValueError, match="short must be"):
         HostDetector.restored({**saved, "short": saved["short"][:1]}, DAY)
 
@@ -122,11 +124,23 @@ def test_the_inverse_of_a_young_host_is_an_hour_old():
     detector = HostDetector(1, 3, DAY)
     for step, row in enumerate(deviations):
         detector.score(row, step)
-        if step % 4 == 0:
+        if (step + 1) % (DAY // 24) == 0:
             inverted = detector.arrays()["covariance"][0].astype(float)
-        if step % 24 == 20:
+        if step >= DAY // 24:
             expected = np.linalg.inv(inverted + DEFAULTS.ridge * np.eye(3))
             assert detector.arrays()["inverse"][0] == pytest.approx(expected, rel=1e-3, abs=1e-3)
+
+
+def test_hosts_learn_whatever_steps_are_left_out():
+    """Rows that come only at odd steps are learnt as those of every step are."""
+    deviations = rows()
+    every, odd = HostDetector(2, 3, 288), HostDetector(2, 3, 576)
+    scores(every, deviations)
+    for step, row in enumerate(deviations):
+        odd.score(row, 2 * step + 1)
+    assert np.array_equal(odd.arrays()["learnt"], every.arrays()["learnt"])
+    assert odd.arrays()["covariance"] == pytest.approx(every.arrays()["covariance"], abs=1e-6)
+    assert odd.arrays()["inverse"].any(axis=(1, 2)).all()
 
 
 def test_a_renewed_host_warms_up_again():

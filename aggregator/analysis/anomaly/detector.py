@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from aggregator.analysis.anomaly import baseline, regions
 from aggregator.analysis.anomaly.parameters import DEFAULTS, Parameters
-from aggregator.analysis.anomaly.state import Arrays, Floats, State
+from aggregator.analysis.anomaly.state import NEVER, Arrays, Floats, State, newest
 
 CHUNK = 16_384  # series at a time: what is worked on stays in the processor's cache
 
@@ -39,6 +39,7 @@ class Detector:
     def __init__(self, series: int, steps_per_day: int, parameters: Parameters = DEFAULTS) -> None:
         self.parameters = parameters
         self._rates = baseline.Rates.of(parameters, steps_per_day)
+        self._before = NEVER
         self._keep(State.fresh(series, parameters.bar))
 
     @classmethod
@@ -46,11 +47,12 @@ class Detector:
         """As it was when `arrays` was called. Raises ValueError where they are not such arrays."""
         detector = cls(0, steps_per_day, parameters)
         detector._keep(State.restored(arrays))
+        detector._before = newest(arrays)
         return detector
 
     def arrays(self) -> Arrays:
-        """The whole state, to be saved before the next row."""
-        return self._state.arrays()
+        """The whole state, to be saved before the next row: arrays with the series last, and `step`, that of the newest row."""
+        return {**self._state.arrays(), "step": np.array([self._before], np.int64)}
 
     def renew(self, series: NDArray[np.intp]) -> None:
         """Forget some series: others take their places."""
@@ -61,6 +63,7 @@ class Detector:
         found = Scores(np.zeros(len(values), np.float32), np.zeros(len(values), np.float32))
         for i, (where, part) in enumerate(self._parts):
             self._step(part, values[where], step, i, found.score[where], found.deviation[where])
+        self._before = step
         return found
 
     def expected(self, step: int) -> Expected:
@@ -81,7 +84,7 @@ class Detector:
     def _step(self, state: State, values: NDArray[np.float64], step: int, turn: int, score: Floats, deviation: Floats) -> None:
         parameters, rates = self.parameters, self._rates
         row = baseline.sample(state, values, step, rates)
-        if (step + turn) % rates.hour_steps == 0:
+        if self._is_turn(step, turn, rates.hour_steps):
             self._hourly(state, row)
         place = regions.place(state, row, parameters)
         found = regions.search(state, place)
@@ -90,10 +93,14 @@ class Detector:
         departure = row.deviation + state.skill * (row.surprise - row.deviation)
         np.copyto(deviation, departure / row.sd, where=is_warm)
         deviation[~row.is_there] = np.nan
-        is_slow_turn = (step + turn) % rates.slow_steps == 0
+        is_slow_turn = self._is_turn(step, turn, rates.slow_steps)
         hour = step // rates.hour_steps + 1
         regions.learn(state, place.at, found, row.is_there, hour, parameters, rates, is_slow_turn=is_slow_turn)
         baseline.learn(state, row, parameters, rates, is_slow_turn=is_slow_turn)
+
+    def _is_turn(self, step: int, turn: int, every: int) -> bool:
+        """Whether another hour, or five minutes, has begun since the row before, however many steps were left out."""
+        return (step + turn) // every != (self._before + turn) // every
 
     def _hourly(self, state: State, row: baseline.Sample) -> None:
         baseline.judge_profile(state, self._rates)

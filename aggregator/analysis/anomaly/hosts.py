@@ -1,13 +1,12 @@
 """Scores of hosts: how unlike a host's own habits its metrics are together, and which of them make it so. Pure.
 
 The distance is Mahalanobis' of the clipped deviations z (`Detector.score`) under the host's own covariance C, learnt as slowly
-as the baseline: d² = z' (C + ridge)⁻¹ z. Metrics that always move together count once,
-one that leaves its companions counts much.
+as the baseline: d² = z' (C + ridge)⁻¹ z. Metrics that always move together count once, one that leaves its companions much.
 
 1. d is divided by the root of the number of metrics, so that hosts with many and with few are alike: 1 is usual.
 2. The score is d's short mean, plus the onset: a share of what d exceeds by now the short mean it had before.
-3. Learning takes a row every 5 minutes at most; the inverse is made anew every hour in the first days, then every 6 hours, for
-   a part of the hosts at each step.
+3. Learning takes a row every 5 minutes at most; a host's inverse is made anew after an hour of them in its first days, then after
+   6 hours, the hosts taking turns.
 
 A metric without a sample (NaN), in warm-up or constant (0) adds nothing.
 """
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.analysis.anomaly.parameters import DEFAULTS, Parameters
-from aggregator.analysis.anomaly.state import Arrays, Floats
+from aggregator.analysis.anomaly.state import NEVER, Arrays, Floats, checked, newest
 
 LEARNS_A_DAY = 288
 YOUNG_DAYS = 3.0
@@ -57,6 +56,7 @@ class HostDetector:
         self._learns_every = max(1, steps_per_day // LEARNS_A_DAY)
         self._weight = np.float32(-np.expm1(-24 / (parameters.host_hours * steps_per_day)))
         self._state = HostState.fresh(hosts, metrics)
+        self._before = NEVER
 
     @classmethod
     def restored(cls, arrays: Arrays, steps_per_day: int, parameters: Parameters = DEFAULTS) -> Self:
@@ -66,15 +66,13 @@ class HostDetector:
             raise ValueError("anomaly state of hosts: covariance must have three axes")
         detector = cls(shape[0], shape[1], steps_per_day, parameters)
         for name, pattern in detector._state.arrays().items():
-            found = arrays.get(name)
-            if found is None or found.dtype != pattern.dtype or found.shape != pattern.shape:
-                raise ValueError(f"anomaly state of hosts: {name} must be {pattern.dtype} of shape {pattern.shape}")
-            setattr(detector._state, name, found.copy())
+            setattr(detector._state, name, checked(arrays, name, pattern).copy())
+        detector._before = newest(arrays)
         return detector
 
     def arrays(self) -> Arrays:
-        """The whole state, to be saved before the next row."""
-        return self._state.arrays()
+        """The whole state, to be saved before the next row: arrays with the host first, and `step`, that of the newest row."""
+        return {**self._state.arrays(), "step": np.array([self._before], np.int64)}
 
     def renew(self, hosts: NDArray[np.intp]) -> None:
         """Forget some hosts: others take their places."""
@@ -126,9 +124,10 @@ class HostDetector:
         return found
 
     def _learn(self, z: Floats, is_there: NDArray[np.bool_], step: int) -> None:
-        if step % self._learns_every == 0:
+        if step // self._learns_every != self._before // self._learns_every:
             self._learn_covariance(z, is_there)
-            self._invert(step // self._learns_every)
+            self._invert(is_there)
+        self._before = step
 
     def _learn_covariance(self, z: Floats, is_there: NDArray[np.bool_]) -> None:
         state = self._state
@@ -138,17 +137,13 @@ class HostDetector:
         state.covariance *= (1 - weight)[:, None, None]
         state.covariance += (z * weight[:, None])[:, :, None] * z[:, None, :]
 
-    def _invert(self, turn: int) -> None:
-        hosts = self._whose_turn(INVERSES_A_DAY, turn)
-        young = self._whose_turn(INVERSES_A_DAY_YOUNG, turn)
-        is_young = self._state.count[young] < np.float32(YOUNG_DAYS * self._steps_per_day)
-        if is_young.any():
-            hosts = np.union1d(hosts, young[is_young])
-        hosts = hosts[self._state.learnt[hosts] > 0]
+    def _invert(self, is_there: NDArray[np.bool_]) -> None:
+        state = self._state
+        is_young = state.count < np.float32(YOUNG_DAYS * self._steps_per_day)
+        a_day = max(1, self._steps_per_day // self._learns_every)
+        every = np.where(is_young, max(1, a_day // INVERSES_A_DAY_YOUNG), max(1, a_day // INVERSES_A_DAY))
+        is_turn = (state.learnt.astype(np.int64) + np.arange(len(every))) % every == 0
+        hosts = np.flatnonzero(is_there & is_turn)
         if len(hosts):
-            ridge = np.float32(self.parameters.ridge) * np.eye(self._state.covariance.shape[1], dtype=np.float32)
-            self._state.inverse[hosts] = np.linalg.inv(self._state.covariance[hosts] + ridge)
-
-    def _whose_turn(self, times_a_day: int, turn: int) -> NDArray[np.intp]:
-        every = max(1, self._steps_per_day // self._learns_every // times_a_day)
-        return np.arange(turn % every, len(self._state.count), every)
+            ridge = np.float32(self.parameters.ridge) * np.eye(state.covariance.shape[1], dtype=np.float32)
+            state.inverse[hosts] = np.linalg.inv(state.covariance[hosts] + ridge)

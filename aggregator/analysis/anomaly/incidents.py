@@ -6,9 +6,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.analysis.anomaly.state import Floats
-
-NEVER = np.iinfo(np.int64).min // 2
+from aggregator.analysis.anomaly.state import NEVER, Floats
 
 
 @dataclasses.dataclass(slots=True)

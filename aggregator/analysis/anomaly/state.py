@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+NEVER = np.iinfo(np.int64).min // 2  # a step before every other
 REGIONS = 32
 BINS = 24  # of the daily profile
 AXES = 3  # of a region: value, hour's mean, deviation from the daily profile
@@ -64,11 +65,7 @@ class State:
     def restored(cls, arrays: Arrays) -> Self:
         """From what `arrays` gave. Raises ValueError where an array is missing, or of another type or shape."""
         pattern = cls.fresh(len(arrays.get("count", ())), 0.0).arrays()
-        for name, array in pattern.items():
-            found = arrays.get(name)
-            if found is None or found.dtype != array.dtype or found.shape != array.shape:
-                raise ValueError(f"anomaly state: {name} must be {array.dtype} of shape {array.shape}")
-        return cls(**{name: arrays[name].copy() for name in pattern})
+        return cls(**{name: checked(arrays, name, array).copy() for name, array in pattern.items()})
 
     def arrays(self) -> Arrays:
         """The arrays themselves, by name."""
@@ -82,3 +79,16 @@ class State:
         """Forget these series: others take their places."""
         for name, array in type(self).fresh(len(series), bar).arrays().items():
             getattr(self, name)[..., series] = array
+
+
+def checked(arrays: Arrays, name: str, pattern: NDArray[Any]) -> NDArray[Any]:
+    """The array of that name. Raises ValueError where it is missing, or of another type or shape than `pattern`."""
+    found = arrays.get(name)
+    if found is None or found.dtype != pattern.dtype or found.shape != pattern.shape:
+        raise ValueError(f"anomaly state: {name} must be {pattern.dtype} of shape {pattern.shape}")
+    return found
+
+
+def newest(arrays: Arrays) -> int:
+    """The saved step of the newest row. Raises ValueError where there is none."""
+    return int(checked(arrays, "step", np.zeros(1, np.int64))[0])
