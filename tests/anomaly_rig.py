@@ -37,6 +37,6 @@ def _state(until):
 def learnt(until, host_id=1):
     """The detector of one host that has learnt the days before `until` (Unix s, a whole minute)."""
     unusual, block = Unusual(), Block()
-    block.restore(host_id, _state(until))
+    block.restore({host_id: _state(until)})
     unusual.join(block)
     return unusual

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from aggregator.analysis.core_metrics import METRICS
 from aggregator.live.minutes import MINUTE, pooled
 from aggregator.live.shard import Shard
-from aggregator.live.unusual import PLACES, Block, Incident, StateError, host_blocks
+from aggregator.live.unusual import PLACES, Block, Incident, host_blocks
 from aggregator.store import detector_states, slots
 from shared import logs
 from shared.database import Connection
@@ -106,14 +106,11 @@ class Relearning:
 
     def _restored(self, host_ids: Sequence[int]) -> Block:
         block, states = Block(), detector_states.fetch(self._connection, host_ids)
+        for host_id, problem in block.restore(states).items():
+            logs.event(log, "a host's anomaly detector learns anew", logging.WARNING, host=host_id, error=problem)
         for host_id in host_ids:
             if host_id not in states:
                 block.add(host_id)
-                continue
-            try:
-                block.restore(host_id, states[host_id])
-            except StateError as error:
-                logs.event(log, "a host's anomaly detector learns anew", logging.WARNING, host=host_id, error=str(error))
         return block
 
     def _minutes(self, block: Block, since: int, until: int) -> Iterator[tuple[int, NDArray[np.float64]]]:

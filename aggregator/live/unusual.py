@@ -6,7 +6,7 @@ missed before it joins them. A host's state is 26 kB. No I/O, no clock.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from aggregator.analysis.anomaly.detector import Detector
 from aggregator.analysis.anomaly.hosts import HostDetector
 from aggregator.analysis.anomaly.incidents import Incidents
 from aggregator.analysis.anomaly.parameters import DEFAULTS
+from aggregator.analysis.anomaly.state import Arrays
 from aggregator.analysis.core_metrics import METRICS
 from aggregator.live.minutes import MINUTE
 from shared import catalogue, wire
@@ -60,6 +61,7 @@ class Packed(msgspec.Struct, frozen=True):
     """The state of one host as it is stored; arrays as (type, shape, bytes) by name."""
 
     metrics: list[str]
+    place: int
     detector: dict[str, tuple[str, list[int], bytes]]
     hosts: dict[str, tuple[str, list[int], bytes]]
     hot: int
@@ -92,9 +94,11 @@ class Block:
         """Of the whole state."""
         return sum(array.nbytes for each in (self._detector, self._hosts) for array in each.arrays().values())
 
-    def add(self, host_id: int) -> int:
-        """A place for one more host."""
-        place = self.places[host_id] = len(self.places)
+    def add(self, host_id: int, wanted: int = 0) -> int:
+        """A place for one more host, the one that is wanted where it is free: hosts take turns by their places."""
+        taken = set(self.places.values())
+        place = wanted if wanted not in taken and 0 <= wanted < PLACES else next(at for at in range(PLACES) if at not in taken)
+        self.places[host_id] = place
         return place
 
     def score(self, step: int, values: Floats) -> tuple[Scores, Scores, Scores]:
@@ -129,43 +133,65 @@ class Block:
     def packed(self, host_id: int) -> bytes:
         """The state of one host, to be stored."""
         place = self.places[host_id]
+        own, together = self._parts(place, self._detector.arrays(), self._hosts.arrays())
+        hot = int(self._incidents.hot[place])
+        return msgspec.msgpack.encode(Packed(list(METRICS), place, _packed(own), _packed(together), hot))
+
+    @staticmethod
+    def _parts(place: int, detector: Arrays, hosts: Arrays) -> tuple[Arrays, Arrays]:
+        """Views of what belongs to a place, and what all places of a block have in common."""
         series = slice(place * len(METRICS), (place + 1) * len(METRICS))
-        return msgspec.msgpack.encode(Packed(
-            list(METRICS), _packed({name: array[..., series] for name, array in self._detector.arrays().items()}),
-            _packed({name: array[place] for name, array in self._hosts.arrays().items()}), int(self._incidents.hot[place])))
+        return ({name: array[..., series] if array.shape[-1] == PLACES * len(METRICS) else array
+                 for name, array in detector.items()},
+                {name: array[place:place + 1] if len(array) == PLACES else array for name, array in hosts.items()})
 
-    def restore(self, host_id: int, state: bytes) -> None:
-        """Give a host its place with the state it had. Raises StateError; the place is a new one then."""
-        place = self.add(host_id)
-        series = slice(place * len(METRICS), (place + 1) * len(METRICS))
-        try:
-            packed = msgspec.msgpack.decode(state, type=Packed)
-        except msgspec.MsgspecError as error:
-            raise StateError(str(error)) from None
-        if tuple(packed.metrics) != METRICS:
-            raise StateError("other metrics were watched")
-        own = {name: array[..., series] for name, array in self._detector.arrays().items()}
-        together = {name: array[place:place + 1] for name, array in self._hosts.arrays().items()}
-        kept = [*_pairs(own, packed.detector), *_pairs(together, packed.hosts)]
-        for array, content in kept:
-            array[...] = content
-        self.is_taught = True
-        self._incidents.hot[place] = packed.hot
+    def restore(self, states: Mapping[int, bytes]) -> dict[int, str]:
+        """Give hosts places with the states that they had when all of them were saved together.
+
+        Host id → why its state cannot be used; it has a place all the same, and learns anew.
+        """
+        detector, hosts, problems = self._detector.arrays(), self._hosts.arrays(), dict[int, str]()
+        for host_id, state in states.items():
+            try:
+                packed = _unpacked(state)
+                place = self.add(host_id, packed.place)
+                own, together = self._parts(place, detector, hosts)
+                for array, content in [*_pairs(own, packed.detector), *_pairs(together, packed.hosts)]:
+                    array[...] = content
+                self._incidents.hot[place] = packed.hot
+            except StateError as error:
+                problems[host_id] = str(error)
+                if host_id not in self.places:
+                    self.add(host_id)
+        if len(problems) < len(states):
+            self._detector, self._hosts = Detector.restored(detector, STEPS_PER_DAY), HostDetector.restored(hosts, STEPS_PER_DAY)
+            self.is_taught = True
+        return problems
 
 
-def _packed(arrays: Mapping[str, NDArray[Any]]) -> dict[str, tuple[str, list[int], bytes]]:
-    return {name: (array.dtype.str, list(np.shape(array)), np.ascontiguousarray(array).tobytes())
-            for name, array in arrays.items()}
+def _unpacked(state: bytes) -> Packed:
+    """Raises StateError."""
+    try:
+        packed = msgspec.msgpack.decode(state, type=Packed)
+    except msgspec.MsgspecError as error:
+        raise StateError(str(error)) from None
+    if tuple(packed.metrics) != METRICS:
+        raise StateError("other metrics were watched")
+    return packed
 
 
-def _pairs(arrays: Mapping[str, NDArray[Any]],
-           packed: Mapping[str, tuple[str, list[int], bytes]]) -> Iterable[tuple[NDArray[Any], NDArray[Any]]]:
+def _packed(arrays: Arrays) -> dict[str, tuple[str, list[int], bytes]]:
+    return {name: (array.dtype.str, list(array.shape), array.tobytes()) for name, array in arrays.items()}
+
+
+def _pairs(arrays: Arrays,
+           packed: Mapping[str, tuple[str, list[int], bytes]]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Each array and what it is to hold. Raises StateError."""
     if arrays.keys() != packed.keys():
-        raise StateError("other arrays were kept")
+        raise StateError("other figures were kept")
     for name, array in arrays.items():
         kind, shape, content = packed[name]
-        if kind != array.dtype.str or np.prod(shape, dtype=int) != array.size or len(content) != array.nbytes:
+        if kind != array.dtype.str or tuple(shape) != array.shape or len(content) != array.nbytes:
             raise StateError(f"{name} was kept in another form")
         yield array, np.frombuffer(content, array.dtype).reshape(array.shape)
 
