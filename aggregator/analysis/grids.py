@@ -46,6 +46,12 @@ class Grid:
         return dataclasses.replace(self, start=self.at(skipped), values=self.values[:, :, skipped:])
 
 
+def beside(parts: Sequence[Grid]) -> Grid:
+    """Grids of the same hosts and steps with their metrics side by side; at least one."""
+    metrics = tuple(metric for part in parts for metric in part.metrics)
+    return dataclasses.replace(parts[0], metrics=metrics, values=np.concatenate([part.values for part in parts], axis=1))
+
+
 def grid(points: Points, hosts: Sequence[str], metrics: Sequence[str], start: datetime, step: int, steps: int) -> Grid:
     """A grid of points that were merged into buckets of `step` seconds; `points.group` is the index in `hosts`."""
     first = (start - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

@@ -174,6 +174,26 @@ class TrendModel(Model):
     note: str
 
 
+class LeftModel(Model):
+    """A metric that moves towards the target for sure, and how long it takes at its present pace."""
+
+    host: str
+    metric: str
+    value: float = Field(description="mean of the last hour")
+    slope_per_day: float
+    seconds: float
+    low: float | None = Field(description="95 % limits")
+    high: float | None
+
+
+class ForecastsModel(Model):
+    model_config = example({"target": 100.0, "forecasts": [
+        {"host": "web-1", "metric": "disk.percent{mount=/var}", "value": 81.0, "slope_per_day": 6.1, "seconds": 269000.0,
+         "low": 242000.0, "high": 302000.0}]})
+    target: float
+    forecasts: list[LeftModel]
+
+
 class AverageModel(Model):
     """Means of the window before each time: columns that run alike."""
 

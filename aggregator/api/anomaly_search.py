@@ -21,7 +21,8 @@ from aggregator.api.routes.history import times
 from aggregator.store import fleet
 from shared import catalogue
 
-MAX_POINTS = 2000
+MAX_POINTS, POINTS_OF_MANY = 2000, 500
+MANY_SERIES = 200
 LEARNING_DAYS = 7
 LONGEST_DAYS = 92
 MOST_FOUND, MOST_BANDS = 1000, 20
@@ -52,6 +53,8 @@ def answer(backend: Backend, asked: AskedRunModel) -> dict[str, Any]:
     read = Span(span.start - timedelta(seconds=before), span.end)
     whole, plan = analytics.planned(backend, read, MAX_POINTS, max(1, len(hosts)))
     metrics = analytics.names(backend, hosts, asked.metrics, whole, plan)
+    if len(metrics) * len(hosts) > MANY_SERIES:
+        whole, plan = analytics.planned(backend, read, POINTS_OF_MANY, len(hosts))
     grid = analytics.fetch_grid(backend, hosts, metrics, whole, plan)
     first = max(0, int(np.ceil((span.start - grid.start).total_seconds() / grid.step)))
     series, values = grid.series()

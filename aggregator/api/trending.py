@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from aggregator.analysis import downsample, trends
+from aggregator.analysis import downsample, forecast, trends
 from aggregator.analysis.forecast import FEWEST_POINTS
 from aggregator.analysis.grids import Grid
-from aggregator.analysis.timespan import Span
+from aggregator.analysis.insights import FORECAST_HOURS
+from aggregator.analysis.timespan import Plan, Span
 from aggregator.analysis.trends import Outlook, Trends
 from aggregator.api import analytics
 from aggregator.api.backend import Backend
@@ -76,6 +77,24 @@ def series(window: Window) -> list[dict[str, Any]]:
     ts = times(seconds * downsample.SECOND, grid.step)
     return [{"host": host, "window": window.name, "ts": ts, "value": [plain(value) for value in grid.values[i, 0, -width:]],
              "moving_average": [plain(value) for value in averages[i, -width:]]} for i, host in enumerate(grid.hosts)]
+
+
+def forecasts(backend: Backend, hosts: Sequence[fleet.Host], patterns: Sequence[str], target: float) -> list[dict[str, Any]]:
+    """When each metric that fits reaches `target`, the soonest first. Raises SpanError and 422s."""
+    if not hosts:
+        return []
+    plan = Plan(3600, "rollup_1h")
+    span = analytics.whole(Span(backend.now() - timedelta(hours=FORECAST_HOURS), backend.now()), plan.step)
+    grid = analytics.fetch_grid(backend, hosts, analytics.names(backend, hosts, patterns, span, plan), span, plan)
+    series, values = grid.series()
+    if not series:
+        return []
+    found = forecast.forecast(grid.hours(), values, target, float(grid.values.shape[2]))
+    slope = forecast.present_lines(grid.hours(), values, float(grid.values.shape[2])).slope * 24
+    order = [i for i in np.argsort(found.seconds, kind="stable").tolist() if np.isfinite(found.seconds[i])]
+    return [{"host": series[i][0], "metric": series[i][1], "value": plain(values[i][np.isfinite(values[i])][-1]),
+             "slope_per_day": plain(slope[i]), "seconds": plain(found.seconds[i]), "low": plain(found.low[i]),
+             "high": plain(found.high[i])} for i in order]
 
 
 def default_threshold(metric: str) -> float | None:

@@ -133,6 +133,46 @@ def test_trends_tell_direction_slope_and_time_left(api: Api, web: int) -> None:
     assert (cpu["direction"], cpu["note"]) == ("neutral", "the slope may be chance")
 
 
+def test_forecasts_say_when_it_is_full(api: Api, web: int) -> None:
+    """The file system that fills is full in a day; a nearer target sooner, one that was passed never, and no constant."""
+    found = api.get("/forecasts")["forecasts"]
+    assert [(one["host"], one["metric"]) for one in found] == [("web-1", "disk.percent{mount=/var}")]
+    assert found[0]["seconds"] == pytest.approx(86400, rel=0.03)
+    assert found[0]["low"] <= found[0]["seconds"] <= found[0]["high"]
+    assert api.get("/forecasts", metric="disk.*", target=98)["forecasts"][0]["seconds"] == pytest.approx(43200, rel=0.05)
+    assert api.get("/forecasts", target=50)["forecasts"] == api.get("/forecasts", metric="cpu.count")["forecasts"] == []
+
+
+@pytest.mark.parametrize("path", [
+    "/trends?metric=cpu.percent&window=5m", "/trends?metric=cpu.percent&window=400d&points=true",
+    "/trends?metric=a.b{c=d}&window=9m", "/trends?metric=cpu.percent&threshold=1e15",
+    "/trends?metric=cpu.percent&at=2001-01-01T00:00:00Z", "/trends?metric=cpu.percent&at=0001-01-01T00:00:00Z",
+    "/trends?metric=cpu.percent&threshold=1e308", "/trends?metric=cpu.percent&at=9999-12-31T23:59:59Z",
+    "/correlations?metric=cpu.percent&host=web-1&around=0001-01-01T00:00:00Z", "/forecasts?metric=*&target=-1e308",
+    "/correlations?metric=cpu.percent&host=web-1&window=5m", "/forecasts?metric=*&target=-1e15",
+    "/correlations?metric=cpu.percent&host=web-1&around=9999-12-31T23:59:59Z&lags=60", "/insights?at=2001-01-01T00:00:00Z",
+    "/insights?at=0001-01-01T00:00:00Z", "/hosts/web-1/explanation?at=0001-01-01T00:00:00Z",
+    "/hosts/web-1/explanation?at=2001-01-01T00:00:00Z&window=400d",
+    "/anomalies?from=0001-01-01T00:00:00Z&to=9999-12-31T23:59:59Z",
+    "/anomalies?cursor=bnVsbA", "/anomaly-runs/0", "/anomaly-runs/9223372036854775807", "/anomalies/99999999999999999999"])
+def test_odd_questions_are_no_fault_of_the_server(api: Api, web: int, path: str) -> None:
+    """Times before and after all history, the shortest and longest windows: an answer without NaN, a 404 or a 422."""
+    answer = api.ask(f"/api/v1{path}")
+    assert answer.status_code in (200, 404, 422), answer.text
+    json.loads(answer.text, parse_constant=pytest.fail)
+
+
+def test_a_host_of_500_metrics_is_looked_at_wholly(api: Api) -> None:
+    """A host may have 512 metrics: correlations, explanations and runs take all of them."""
+    host = builders.store_host(api.connection, "web-1")
+    noise = autoregressive(0.3, (500, 150))
+    store_series(api.connection, "rollup_1m", [host], {f"custom.m{n}": row for n, row in enumerate(noise)}, 60)
+    found = api.get("/correlations", metric="custom.m7", host="web-1", window="2h")
+    assert (found["compared"], found["left_out"]) == (499, 0)
+    assert api.get("/hosts/web-1/explanation")["host"] == "web-1"
+    assert run(api, metrics=["*"], method="zscore", range="6h")["series"] == 500
+
+
 def test_trends_of_nothing_and_of_constants_are_answered(api: Api, web: int) -> None:
     """A constant is neutral, a metric that is not there unknown, a fleet without it an empty list; averages come along."""
     answer = api.get("/trends", metric="cpu.count", window="24h", points=True)

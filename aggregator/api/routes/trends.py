@@ -10,6 +10,7 @@ from aggregator.analysis.timespan import Span
 from aggregator.api import analytics, analytics_models, correlating, formats, parameters, trending
 from aggregator.api.analytics import At, Duration
 from aggregator.api.backend import Backend, Ready
+from aggregator.api.discovering import FILLING
 from aggregator.api.formats import Wanted
 from aggregator.api.parameters import ChosenHosts, Word, existing
 from aggregator.api.problems import invalid
@@ -32,8 +33,8 @@ def read_trends(
         window: Annotated[list[Duration], Query(max_length=6, description="how far to look back, like 90m, 24h or 7d; may be "
                                                                           "repeated; 1h, 6h, 24h and 7d where missing")] = [],  # noqa: B006
         at: At = None,
-        threshold: Annotated[float | None, Query(allow_inf_nan=False, description="when is it reached? 100 for percentages "
-                                                                                  "where missing")] = None,
+        threshold: Annotated[float | None, Query(
+            ge=-1e15, le=1e15, allow_inf_nan=False, description="when is it reached? 100 for percentages where missing")] = None,
         points: Annotated[bool, Query(description="values and moving averages, too, of up to 20 hosts")] = False) -> Response:
     """Where a metric is heading: direction, slope, per cent change, forecast, time to a threshold; a row a host and window.
 
@@ -69,9 +70,25 @@ def read_correlations(
     """What moved together around a time, the surest first, with the lag at which it did."""
     own = _own(backend, host)
     hosts = own if scope == "host" else _with(own, analytics.chosen(backend, fleet.Filter()))
-    patterns = ["*"] if scope == "host" else [metric, *DEFAULT_METRICS]
+    main = [metric, *DEFAULT_METRICS]
+    patterns = ["*"] if scope == "host" else main if len(hosts) * len(main) <= analytics.MAX_SERIES else [metric]
     span = _around(backend, around, analytics.seconds(window, "window"))
     return formats.json_answer(correlating.answer(backend, (host, metric), hosts, patterns, span, lags, limit))
+
+
+@router.get("/forecasts", response_model=analytics_models.ForecastsModel)
+def read_forecasts(
+        backend: Ready, _: Reader, wanted: Wanted, chosen: ChosenHosts,
+        metric: Annotated[list[Word], Query(max_length=20, description="names, or patterns with `*`; file systems where "
+                                                                       "missing")] = [],  # noqa: B006 (FastAPI copies it)
+        target: Annotated[float, Query(
+            ge=-1e15, le=1e15, allow_inf_nan=False, description="the value that is waited for")] = 100.0) -> Response:
+    """When a metric reaches a value at its present pace, by the last three days; the soonest first.
+
+    What does not move towards it for sure is left out. Rules of kind `forecast` see it the same way.
+    """
+    rows = trending.forecasts(backend, analytics.chosen(backend, chosen), metric or list(FILLING), target)
+    return formats.records(wanted, "forecasts", rows, tuple(analytics_models.LeftModel.model_fields), target=target)
 
 
 @router.post("/correlation-runs", response_model=analytics_models.CorrelationsModel)
@@ -97,5 +114,5 @@ def _around(backend: Backend, around: str | None, seconds: int) -> Span:
     """A span of so many seconds around a time; one that would reach into the future ends now."""
     if around is None:
         return Span(backend.now() - timedelta(seconds=seconds), backend.now())
-    end = min(timespan.instant(around, "around") + timedelta(seconds=seconds / 2), backend.now())
+    end = min(analytics.instant(backend, around, "around") + timedelta(seconds=seconds / 2), backend.now())
     return Span(end - timedelta(seconds=seconds), end)
