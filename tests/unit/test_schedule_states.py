@@ -24,7 +24,7 @@ def run(**fields):
         "parent": None, "scheduled_for": NOW, "attempt": 1, "host": "web-1", "cause": "schedule", "actor": "", "state": "pending",
         "reason": "", "target_text": '{"type":"task","task":"restart"}', "payload_text": "{}", "not_after": NOW, "fired_at": NOW,
         "started_at": None, "ended_at": None, "lease_until": None, "executor": "", "exit_code": None, "output": "", "error": "",
-        "is_late": False, "is_cancelling": False, "hosts": 0, "at": NOW} | fields)
+        "is_late": False, "is_cancelling": False, "hosts": 0, "is_deleted": False, "at": NOW} | fields)
 
 
 def open_one(**fields):
