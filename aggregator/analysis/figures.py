@@ -32,6 +32,12 @@ def in_bytes(number: float) -> str:
     return f"{three(number)} {unit}"
 
 
+def within(low: float, high: float) -> str:
+    """` (2.8 days to 3.9 days)`: seconds between two limits; nothing where they are the same in words."""
+    first, last = time_left(low), time_left(high)
+    return "" if first == last else f" ({first} to {last})"
+
+
 def times(count: int) -> str:
     """`once`, `7 times`."""
     return "once" if count == 1 else f"{count} times"

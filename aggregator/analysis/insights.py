@@ -135,7 +135,7 @@ def limits(grid: Grid) -> list[Insight]:
 def _limit(grid: Grid, name: tuple[str, str], now: float, slope: float, left: tuple[float, float, float]) -> Insight:
     host, metric = name
     what = (labels_of(metric).get("mount") or metric) + (" has no inodes left" if ".inodes" in metric else " is full")
-    limits_ = f" ({figures.time_left(left[1])} to {figures.time_left(left[2])})" if np.isfinite(left[2]) else ""
+    limits_ = figures.within(left[1], left[2]) if np.isfinite(left[2]) else ""
     text = (f"{what} on {host} in {figures.time_left(left[0])}{limits_} at its present pace: {figures.value(metric, now)} now, "
             f"{figures.three(slope)} points more a day." if left[0] > 0 else f"{what} on {host}: {figures.value(metric, now)}.")
     seen = {"value": now, "points_per_day": slope, "seconds_left": left[0], "low": left[1], "high": left[2], "limit": FULL}

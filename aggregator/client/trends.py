@@ -59,6 +59,6 @@ def reaches(metric: str, crossing: Mapping[str, Any] | None) -> str:
     """`100 % in 3.2 days (2.8 days to 3.9 days)`. Pure."""
     if crossing is None or crossing["seconds"] is None:
         return "-"
-    limits = [figures.time_left(crossing[name]) for name in ("low", "high") if crossing[name] is not None]
-    within = f" ({limits[0]} to {limits[1]})" if len(limits) == 2 else ""
+    is_bounded = crossing["low"] is not None and crossing["high"] is not None
+    within = figures.within(crossing["low"], crossing["high"]) if is_bounded else ""
     return f"{figures.value(metric, crossing['threshold'])} in {figures.time_left(crossing['seconds'])}{within}"

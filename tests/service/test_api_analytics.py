@@ -14,6 +14,8 @@ from api_client import Api
 from builders import NOW
 from psycopg.types.json import Jsonb
 
+from aggregator.store import partitions
+
 DAY, HOUR = 1440, 60
 
 
@@ -89,6 +91,16 @@ def test_runs_over_little_or_nothing_are_answered(api: Api, web: int, method: st
     assert (found["series"] == 0) == (found["notes"] == ["no host has such a metric in that time"])
     before = {"from": "2026-11-03T00:00:00Z", "to": "2026-11-04T00:00:00Z"}
     assert run(api, metrics=[metric], method=method, **before)["series"] == 0
+
+
+def test_runs_are_kept_for_a_month(api: Api, web: int) -> None:
+    """Retention deletes a run of 31 days ago, and leaves that of today."""
+    for _ in range(2):
+        run(api, method="zscore")
+    api.connection.execute("""UPDATE anomaly_run SET created_at = now() - interval '31 days'
+                              WHERE id = (SELECT min(id) FROM anomaly_run)""")
+    partitions.delete_old(api.connection, partitions.fetch_policies(api.connection))
+    assert api.connection.execute("SELECT count(*) FROM anomaly_run").fetchone() == (1,)
 
 
 def test_stored_anomalies_are_listed_by_filter_and_page(api: Api) -> None:

@@ -59,7 +59,7 @@ def test_trends_are_shown(api, web, environ, capsys):
     code, out, _ = run(capsys, trends, environ, "disk.percent", "--window", "24h")
     assert (code, out.splitlines()[1].split()[:3]) == (0, ["web-1", "24h", "up"])
     assert "+14.4 %" in out
-    assert "100 % in 19 hours (19 hours to 19 hours)" in out
+    assert "100 % in 19 hours " in out
     assert json.loads(run(capsys, trends, environ, "disk.percent", "--host", "web-1", "--json")[1])["unit"] == "percent"
     assert run(capsys, trends, environ, "no.such")[1] == "No host has no.such in that time.\n"
     code, _, err = run(capsys, trends, environ, "disk.percent", "--window", "x")

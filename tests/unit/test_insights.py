@@ -61,7 +61,7 @@ def test_what_is_full_soon_is_told_with_its_time():
     values = np.stack([90 - 0.2 * (71.5 - hours), np.full(72, 50.0)])[None]
     found = insights.limits(grid(values, metrics=("disk.percent{mount=/var}", "disk.percent{mount=/}")))
     assert len(found) == 1
-    assert found[0].text == ("/var is full on h0 in 2.1 days (2.1 days to 2.1 days) at its present pace: 89.9 % now, "
+    assert found[0].text == ("/var is full on h0 in 2.1 days at its present pace: 89.9 % now, "
                              "4.8 points more a day.")
     assert found[0].evidence[0].figures["seconds_left"] == pytest.approx((100 - 90) / 0.2 * 3600, rel=0.02)
 
@@ -104,6 +104,12 @@ def test_rules_that_fire_much_are_told():
 def test_values_are_written_with_their_unit(metric, value, text):
     """Three digits, and the unit of the catalogue."""
     assert figures.value(metric, value) == text
+
+
+def test_limits_are_told_where_they_differ():
+    """Two limits that are the same in words say nothing."""
+    assert figures.within(86_400 * 2.8, 86_400 * 3.9) == " (2.8 days to 3.9 days)"
+    assert figures.within(86_400 * 2.81, 86_400 * 2.82) == ""
 
 
 @pytest.mark.parametrize(("seconds", "text"), [
