@@ -1,0 +1,140 @@
+"""Anomaly detection over a fleet in memory: places, incidents, what is kept of a host, and what is no anomaly."""
+
+import msgspec
+import numpy as np
+import pytest
+from anomaly_rig import LEARNT_DAYS, learnt, minute
+
+from aggregator.analysis.core_metrics import METRICS
+from aggregator.live.minutes import OpenMinutes, Rows, pooled
+from aggregator.live.unusual import PLACES, Block, Packed, Unusual
+from shared import catalogue
+
+BEGIN = 1_795_219_200  # midnight
+
+
+def stepped(unusual, start, *values, host_ids=None):
+    """One minute of hosts 1, 2, … in turn."""
+    return unusual.step(start, np.array(host_ids or range(1, len(values) + 1), np.int64), np.stack(values))
+
+
+def test_the_watched_metrics_are_core_metrics():
+    """Each is in the catalogue, once, and without labels."""
+    assert len(set(METRICS)) == len(METRICS)
+    assert set(METRICS) <= set(catalogue.CORE_NAMES)
+
+
+def test_a_burst_is_one_incident_with_begin_peak_and_end():
+    """It begins with the first minute, grows worse, and ends at its last minute once some hours were calm."""
+    unusual = learnt(BEGIN)
+    changes = [(start, one.began_at, one.peak_at, one.ended_at, one.metrics[0].metric)
+               for i in range(360) for start in [BEGIN + 60 * i]
+               for one in stepped(unusual, start, minute(start, burst=10 <= i < 20))[1]]
+    began, ended = changes[0], changes[-1]
+    assert began == (BEGIN + 600, BEGIN + 600, BEGIN + 600, None, "disk.await_ms")
+    assert {one[1] for one in changes} == {BEGIN + 600}
+    assert [one[3] is None for one in changes] == [True] * (len(changes) - 1) + [False]
+    assert BEGIN + 600 < ended[3] <= BEGIN + 3600 < ended[0]
+    assert not unusual.open
+
+
+def test_a_constant_fleet_raises_nothing():
+    """Hosts whose figures never move have no score and no anomaly, whatever their figures are."""
+    unusual, figures = Unusual(), [np.full(len(METRICS), value) for value in (0.0, 1e-9, 42.0, 1e12)]
+    for i in range(LEARNT_DAYS * 1440):
+        judged, changed = stepped(unusual, BEGIN + 60 * i, *figures)
+        assert not changed
+        assert not judged.scores.any()
+        assert not judged.series.any()
+
+
+def test_usual_days_raise_nothing():
+    """A day that goes on as the days before it scores about 1 and raises nothing."""
+    unusual, scores = learnt(BEGIN), []
+    for i in range(1440):
+        judged, changed = stepped(unusual, BEGIN + 60 * i, minute(BEGIN + 60 * i))
+        assert not changed
+        scores.append(judged.scores[0])
+    assert 0.3 < np.mean(scores) < max(scores) < 2
+
+
+def test_hosts_do_not_touch_each_other():
+    """A host scores the same alone and beside others that begin later, stop, or go mad; a full block is followed by another."""
+    alone, beside = learnt(BEGIN), learnt(BEGIN)
+    rng = np.random.default_rng(1)
+    for i in range(30):
+        start = BEGIN + 60 * i
+        expected = stepped(alone, start, minute(start))[0].scores[0]
+        others = [rng.normal(0, 10.0 ** i, len(METRICS)) for _ in range(PLACES + 5 - i)]
+        assert stepped(beside, start, minute(start), *others)[0].scores[0] == pytest.approx(expected, rel=1e-6)
+    assert [len(block.places) for block in beside.blocks] == [PLACES, 6]
+
+
+def test_a_restored_host_scores_as_if_nothing_had_been():
+    """Packed in the middle of a burst and restored, beside another one: the same scores to the bit, and one incident."""
+    unusual, after = learnt(BEGIN), Unusual()
+    for i in range(5):
+        stepped(unusual, BEGIN + 60 * i, minute(BEGIN + 60 * i, burst=i > 2))
+    block = Block()
+    assert block.restore({1: unusual.blocks[0].packed(1)}) == {}
+    block.add(2)
+    after.join(block)
+    after.open = dict(unusual.open)
+    for i in range(5, 65):
+        start = BEGIN + 60 * i
+        (was, _), (found, changed) = (stepped(one, start, minute(start, burst=i < 8)) for one in (unusual, after))
+        assert found.scores[0] == was.scores[0]
+        assert not any(one.began_at != BEGIN + 180 for one in changed)
+
+
+@pytest.mark.parametrize("spoilt", [
+    b"", b"\xc1", msgspec.msgpack.encode({}), msgspec.msgpack.encode(Packed(["cpu.percent"], 0, {}, {}, 0)),
+    msgspec.msgpack.encode(Packed(list(METRICS), 0, {}, {}, 0))], ids=["empty", "noise", "nothing", "metrics", "arrays"])
+def test_a_state_that_cannot_be_used_is_told_and_learnt_anew(spoilt):
+    """The host has a place with a fresh detector, and its neighbour's state is taken all the same."""
+    good, block = learnt(BEGIN).blocks[0].packed(1), Block()
+    assert list(block.restore({1: good, 2: spoilt})) == [2]
+    assert block.places.keys() == {1, 2}
+    unusual = Unusual()
+    unusual.join(block)
+    scores = stepped(unusual, BEGIN, minute(BEGIN), minute(BEGIN))[0].scores
+    assert scores[0] > 0
+    assert scores[1] == 0
+
+
+def test_states_of_other_shapes_are_refused():
+    """One array cut short is no state: nothing of it is taken."""
+    packed = msgspec.msgpack.decode(learnt(BEGIN).blocks[0].packed(1), type=Packed)
+    kind, shape, content = packed.detector["mean"]
+    packed.detector["mean"] = (kind, [*shape[:-1], shape[-1] - 1], content[:-4])
+    assert "mean" in Block().restore({1: msgspec.msgpack.encode(packed)})[1]
+
+
+def test_hosts_that_wait_are_not_judged():
+    """Until a host's state is up to date its minutes are left to be made up for."""
+    unusual = Unusual()
+    unusual.waiting = {2}
+    judged, _ = stepped(unusual, BEGIN, minute(BEGIN), minute(BEGIN))
+    assert judged.host_ids.tolist() == [1]
+    block = Block()
+    block.add(2)
+    unusual.join(block)
+    assert stepped(unusual, BEGIN + 60, minute(BEGIN), minute(BEGIN))[0].host_ids.tolist() == [1, 2]
+
+
+def test_minutes_mean_the_same_open_and_rolled_up():
+    """Means of chosen metrics from the open minute are those of its rollup, two layouts of a host weighed by their samples."""
+    minutes, rng = OpenMinutes(BEGIN), np.random.default_rng(3)
+    samples = [(7, 1, 2), (7, 1, 2), (7, 2, 3), (8, 2, 3)]  # host, layout, metrics
+    sizes = np.array([size for _, _, size in samples])
+    minutes.fold(Rows([host for host, _, _ in samples], [layout for _, layout, _ in samples],
+                      np.full(len(samples), BEGIN + 1.0), rng.random(int(sizes.sum())), np.cumsum(sizes) - sizes, sizes))
+    places = {1: np.array([1, -1]), 2: np.array([0, 2])}
+    ids, means = minutes.means(BEGIN, places)
+    rows = list(minutes.rows(BEGIN))
+    picked = np.array([np.where(places[row.layout_id] < 0, np.nan, row.mean[places[row.layout_id]]) for row in rows], np.float32)
+    again = pooled(np.array([row.host_id for row in rows]), picked, np.array([row.count for row in rows]))
+    assert ids.tolist() == again[0].tolist() == [7, 8]
+    assert np.array_equal(means, again[1])
+    first, second, _ = (row.mean for row in rows)
+    assert means[0] == pytest.approx([(2 * first[1] + second[0]) / 3, second[2]], rel=1e-6)
