@@ -74,10 +74,10 @@ class Ingest:
         self._broker_url, self._database_url, self._root, self._clock = broker_url, database_url, topic_root, clock
         self._started = []
 
-    def __call__(self, slots=1, *, wait=True):
-        """Start one more; `wait` until it ingests."""
+    def __call__(self, slots=1, *, wait=True, **options):
+        """Start one more; `wait` until it ingests. `options`: of the service."""
         brokers = bus.read_brokers(self._broker_url)
-        service = Service(self._database_url, brokers, bus.Tls(), Topics(self._root), slots, self._clock)
+        service = Service(self._database_url, brokers, bus.Tls(), Topics(self._root), slots, self._clock, **options)
         thread = threading.Thread(target=service.run, daemon=True)
         thread.start()
         self._started.append((service, thread))

@@ -110,7 +110,7 @@ class Service:
             time.sleep(0.5)
         self._doing = "loading"
         keep = upkeep.make_rooms(connection, datetime.fromtimestamp(self._clock(), UTC))
-        shard = takeover.load(connection, lease, self._clock())
+        shard = takeover.load(connection, lease, self._clock(), detects=self._anomalies)
         shard.oldest_ts = upkeep.oldest_ts(keep, self._clock())
         shard.profile = upkeep.read_profile(connection)
         logs.event(log, "slot taken", slot=lease.slot, of=lease.slots, hosts=len(shard.hosts))
@@ -125,8 +125,7 @@ class Service:
         gc.freeze()
         gc.set_threshold(20_000, 50, 50)
         devices = Devices(self._client, self._topics, shard, self._homeassistant_prefix)
-        slot = Slot(connection, lease, shard, receiver, self._client, self._topics, self.gauges, self._clock, devices,
-                    anomalies=self._anomalies)
+        slot = Slot(connection, lease, shard, receiver, self._client, self._topics, self.gauges, self._clock, devices)
         try:
             while not self._is_stopping():
                 slot.beat()

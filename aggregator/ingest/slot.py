@@ -35,15 +35,13 @@ class Slot:
     """One slot being ingested: the parts and the clocks of one ownership."""
 
     def __init__(self, connection: database.Connection, lease: slots.Lease, shard: Shard, receiver: Receiver,
-                 client: Client, topics: Topics, gauges: Gauges, clock: Callable[[], float], devices: Devices, *,
-                 anomalies: bool = True) -> None:
-        """`anomalies`: whether anomalies are looked for."""
+                 client: Client, topics: Topics, gauges: Gauges, clock: Callable[[], float], devices: Devices) -> None:
         self._connection, self._lease, self._shard, self._receiver = connection, lease, shard, receiver
         self._client, self._gauges, self._clock, self._devices = client, gauges, clock, devices
         self._committer = Committer(connection, lease, shard)
         self._publisher = Publisher(client, topics, shard)
         self._alerting = Alerting(connection, lease, shard, client, topics, gauges)
-        self._anomalies = Anomalies(connection, lease, shard, client, topics, gauges, clock()) if anomalies else None
+        self._anomalies = Anomalies(connection, lease, shard, client, topics, gauges, clock()) if shard.detects else None
         self._collecting = Collecting(connection, lease, shard, client, topics)
         self._upkeep = upkeep.Upkeep(connection, lease, self._committer, gauges)
         self._touched: set[Stream] = set()

@@ -14,13 +14,14 @@ from aggregator.store import alerts, configuration, hosts, quiet, rollups, rules
 from shared import database, wire
 
 
-def load(connection: database.Connection, lease: slots.Lease, now: float) -> Shard:
+def load(connection: database.Connection, lease: slots.Lease, now: float, *, detects: bool = True) -> Shard:
     """The state of a slot from the tables: hosts, checkpointed streams, and what came after the checkpoint.
 
     The minutes before that of now are closed: what was stored of them but not yet rolled up is marked as due. Those since
-    are folded again from raw.
+    are folded again from raw. `detects`: whether anomalies are looked for.
     """
     shard = new_shard(now)
+    shard.detects = detects
     by_id = {}
     for host_id, name, newest, received_at, interval in hosts.fetch_slot(connection, lease):
         host = shard.hosts.add(name)
@@ -83,7 +84,8 @@ def configure(connection: database.Connection, lease: slots.Lease, shard: Shard,
     for name, labels in hosts.fetch_labels(connection, lease):
         shard.engine.set_labels(shard.hosts.add(name).row, labels)
     overrides = {(host, rule): override for host, rule, override in rules.fetch_overrides(connection)}
-    shard.changes += shard.engine.configure(rules.fetch_stored(connection), overrides, now)
+    stored = [one for one in rules.fetch_stored(connection) if shard.detects or one.rule.kind != "baseline"]
+    shard.changes += shard.engine.configure(stored, overrides, now)
 
 
 def live_alert(stored: alerts.Stored, host: Host) -> Alert:

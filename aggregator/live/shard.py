@@ -20,7 +20,7 @@ class Shard:
 
     `oldest_ts`: raw history before it is refused (retention). `active_hosts`: by hour (Unix s) that has not
     ended, the ids of the hosts that reported in it. `versions`: of the configuration that `engine` and `quiet` have;
-    `changes`: of alerts, still to be written.
+    `changes`: of alerts, still to be written. `detects`: whether anomalies are looked for; rules of kind baseline need it.
     """
 
     hosts: Hosts
@@ -31,6 +31,7 @@ class Shard:
     engine: Engine
     quiet: Quiet = dataclasses.field(default_factory=Quiet)
     versions: dict[str, int] = dataclasses.field(default_factory=dict)
+    detects: bool = True
     unusual: Unusual = dataclasses.field(default_factory=Unusual)
     changes: list[Change] = dataclasses.field(default_factory=list)
     profile: health.Profile = health.DEFAULT_PROFILE

@@ -150,6 +150,20 @@ def test_a_new_owner_goes_on_where_the_old_one_was(ingest, host, listener, rows,
     assert len({one["anomaly"] for one in said(listener)}) == 1
 
 
+def test_without_anomalies_nothing_is_judged_and_no_alert_stays(ingest, host, rows, eventually):
+    """`--no-anomalies`: an alert of kind baseline that an owner left open is over, and samples carry no score."""
+    ready(ingest, eventually)
+    host.live(8, burst=True)
+    state = "SELECT state FROM alert WHERE rule = 'unusual_behaviour'"
+    assert rows(state) == [("firing",)]
+    ingest.close()
+    ingest(anomalies=False)
+    host.live(4, burst=True)
+    eventually(lambda: rows(state) == [("resolved",)], 10)
+    keys, = rows("SELECT l.keys FROM sample s JOIN layout l ON l.id = s.layout_id ORDER BY s.ts DESC LIMIT 1")[0]
+    assert "anomaly.score" not in keys
+
+
 def test_history_is_learnt_where_nothing_was_stored_of_a_detector(ingest, host, rows, eventually, database_url):
     """An ingest that begins to look for anomalies learns the last day from the rollups."""
     with database.open_connection(database_url, "test") as connection:
