@@ -1,4 +1,7 @@
-"""Starting executions by hand, and cancelling them. A scheduler does the rest: it releases whatever is pending."""
+"""Starting executions by hand, and cancelling them. A scheduler does the rest: it releases whatever is pending.
+
+The schedule's row is locked meanwhile: one that is just being deleted starts nothing.
+"""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -34,8 +37,8 @@ def start(engine: Engine, name: str, actor: str, *, payload: dict[str, Any] | No
           key: str = "") -> Started | None:
     """Start a schedule now; None where there is none. `hosts` take the place of its target's. Raises HostsMissingError."""
     with engine.begin() as connection:
-        row = connection.execute(text("SELECT id, definition FROM schedule WHERE name = :name AND deleted_at IS NULL"),
-                                 {"name": name}).one_or_none()
+        row = connection.execute(text("""SELECT id, definition FROM schedule WHERE name = :name AND deleted_at IS NULL
+                                         FOR SHARE"""), {"name": name}).one_or_none()
         if row is None:
             return None
         schedule, made = read_schedule(row.definition), secrets.token_hex(8)
@@ -65,7 +68,8 @@ def start_duty(engine: Engine, duty: str, arguments: Mapping[str, Any], actor: s
     with engine.begin() as connection:
         row = connection.execute(text("""
             SELECT id, name, definition FROM schedule WHERE definition->'target'->>'type' = 'maintenance'
-              AND definition->'target'->>'duty' = :duty AND deleted_at IS NULL ORDER BY is_default DESC, id LIMIT 1"""),
+              AND definition->'target'->>'duty' = :duty AND deleted_at IS NULL ORDER BY is_default DESC, id LIMIT 1
+            FOR SHARE"""),
             {"duty": duty}).one_or_none()
         if row is None:
             raise DisabledError(f"there is no schedule with the duty {duty}; make one with POST /api/v1/schedules")
@@ -116,7 +120,7 @@ def _own(connection: Connection, schedule: Schedule) -> tuple[int, Schedule]:
                               {"name": schedule.name, "definition": msgspec.json.encode(definition(schedule)).decode()})
     if made.rowcount:
         configuration.changed(connection, "schedules")
-    row = connection.execute(text("SELECT id, definition, enabled, deleted_at FROM schedule WHERE name = :name"),
+    row = connection.execute(text("SELECT id, definition, enabled, deleted_at FROM schedule WHERE name = :name FOR SHARE"),
                              {"name": schedule.name}).one()
     stored = read_schedule(row.definition)
     if row.deleted_at is not None or not row.enabled or stored.target.type != "task":

@@ -20,8 +20,8 @@ def take_ear(connection: Connection) -> bool:
 
 def start(connection: Connection, name: str, trigger: Trigger) -> str | None:
     """Make an execution of a schedule; its id, empty where the key has led to one before. None: there is no such schedule."""
-    row = connection.execute("SELECT id, definition::text FROM schedule WHERE name = %s AND deleted_at IS NULL",
-                             [name]).fetchone()
+    row = connection.execute(  # locked: one that is just being deleted starts nothing
+        "SELECT id, definition::text FROM schedule WHERE name = %s AND deleted_at IS NULL FOR SHARE", [name]).fetchone()
     if row is None:
         return None
     number, schedule = row[0], readable(name, row[1])[0]

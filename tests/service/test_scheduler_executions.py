@@ -1,6 +1,7 @@
 """Executions: tasks on hosts, reports of executors, triggers, cancellation, retries, alerts, windows, history."""
 
 import json
+import threading
 import time
 
 import builders
@@ -8,6 +9,7 @@ import pytest
 from ingest_rig import Listener
 from scheduler_rig import Agent, Schedulers, due, manual, store
 
+from aggregator.store import runs
 from scheduler.store import glance, history, triggers
 from shared import database, wire
 from shared.schedules import Target
@@ -208,6 +210,27 @@ def test_a_trigger_starts_a_schedule_once(schedulers, connection, worker, rows, 
     assert len(rows("SELECT 1 FROM execution")) == 3
     worker.client.publish(topic, b"", qos=1, retain=True)
     worker.client.flush()
+
+
+def test_a_schedule_that_is_being_deleted_starts_nothing(connection, database_url, rows, eventually):
+    """A start that comes in the middle of a deletion waits for it: nothing is left behind that would run all the same."""
+    store(connection, due("dump"))
+    engine, found = database.open_engine(database_url, "test"), []
+    starts = [lambda: found.append(runs.start(engine, "dump", "ann"))]
+    with database.open_connection(database_url, "other") as other:
+        starts.append(lambda: found.append(triggers.start(other, "dump", wire.Trigger())))
+        with connection.transaction():
+            connection.execute("UPDATE schedule SET deleted_at = now(), next_at = NULL")
+            threads = [threading.Thread(target=start) for start in starts]
+            for thread in threads:
+                thread.start()
+            eventually(lambda: found or rows("""SELECT count(*) FROM pg_stat_activity
+                                                WHERE datname = current_database() AND wait_event_type = 'Lock'""") == [(2,)])
+        for thread in threads:
+            thread.join(10)
+    engine.dispose()
+    assert found == [None, None]
+    assert rows("SELECT count(*) FROM execution") == [(0,)]
 
 
 def test_only_executors_report_on_the_bus(schedulers, connection, worker, agent, rows):
