@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from shared.recurrence import ScheduleError, moment
@@ -114,5 +115,8 @@ def read_arguments(duty: str, arguments: Mapping[str, Any]) -> Arguments:
         found = converted(dict(arguments), kind)
     except ShapeError as error:
         raise DutyError(f"target.arguments.{error}") from None
+    for name, value in msgspec.structs.asdict(found).items():
+        if any(isinstance(text, str) and text.endswith("\n") for text in (value if isinstance(value, list) else [value])):
+            raise DutyError(f"target.arguments.{name}: it ends with a line break")
     found.check()
     return found

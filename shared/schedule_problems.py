@@ -108,6 +108,9 @@ def _contents(schedule: Schedule) -> Found:
         yield "payload", fault
     if fault := contents_fault(schedule.target.arguments):
         yield "target.arguments", fault
+    for field, text in (("name", schedule.name), ("target.task", schedule.target.task), ("time", schedule.time)):
+        if text.endswith("\n"):  # which the `$` of a pattern lets pass
+            yield field, "it ends with a line break"
     texts = (schedule.description, *schedule.tags, *schedule.target.hosts, *schedule.target.labels,
              *schedule.target.labels.values(), schedule.target.duty)
     if any("\0" in text or text.encode(errors="replace").decode() != text for text in texts):

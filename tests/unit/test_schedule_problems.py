@@ -64,6 +64,12 @@ def test_good_schedules_have_no_problems(plain: dict[str, Any]) -> None:
     ({"payload": {"a": "\0"}}, "payload", "NUL"), ({"payload": {"a": float("inf")}}, "payload", "infinity"),
     ({"payload": {"a": "\ud800"}}, "payload", "Unicode"), ({"timeout": float("nan")}, "timeout", "float"),
     ({"retries": 21}, "retries", "<= 20"), ({"name": "A b"}, "name", "regex"), ({"window": True}, "window", "hosts"),
+    ({"name": "a\n"}, "name", "line break"),
+    ({"target": {"type": "task", "task": "x\n", "hosts": ["*"]}}, "target.task", "line break"),
+    ({"target": {"type": "maintenance", "duty": "backup", "arguments": {"directory": "x\n"}}}, "target.arguments.directory",
+     "line break"),
+    ({"target": {"type": "maintenance", "duty": "vacuum", "arguments": {"tables": ["host\n"]}}}, "target.arguments.tables",
+     "line break"),
     ({"description": "\ud800"}, "body", "halves"), ({"kind": None}, "kind", "expected")])
 def test_each_fault_names_its_field_and_the_mend(change: dict[str, Any], field: str, word: str) -> None:
     """One fault is one problem, at its field, in words that tell what to do."""
