@@ -1,4 +1,4 @@
-"""Schedulers that are killed and stopped at random: every fire time of every schedule exactly once. Half a minute a broker.
+"""Schedulers that are killed and stopped at random: every fire time of every schedule exactly once. Twenty seconds a broker.
 
 The seed is printed; DRUMBEAT_CHAOS_SEED=… runs the same again.
 """
@@ -16,7 +16,8 @@ from scheduler_rig import process, schedule, store
 from shared import database
 from shared.topics import Topics
 
-SECONDS = 25.0
+SECONDS = 15.0
+LEAST = 24
 SCHEDULES = 50
 
 
@@ -36,7 +37,7 @@ def test_kills_and_stops_lose_and_double_no_firing(broker, database_url, topic_r
         try:
             listener.poll(lambda: listener.heard, 30)
             until = time.monotonic() + SECONDS
-            while time.monotonic() < until:
+            while time.monotonic() < until or kills + stops < LEAST:
                 pause = time.monotonic() + dice.uniform(0.1, 0.8)
                 listener.poll(lambda pause=pause: time.monotonic() > pause)
                 assert [one.poll() for one in running] == [None] * 3, "a scheduler died by itself"
@@ -69,7 +70,6 @@ def test_kills_and_stops_lose_and_double_no_firing(broker, database_url, topic_r
                                       FROM execution e JOIN schedule s ON s.id = e.schedule_id GROUP BY 1""").fetchall()
         made = {number: (name, at.timestamp()) for number, name, at in connection.execute(
             "SELECT e.id, s.name, e.scheduled_for FROM execution e JOIN schedule s ON s.id = e.schedule_id")}
-    assert kills + stops >= 24, (kills, stops)
     assert len(found) == SCHEDULES
     for name, count, distinct, first, newest, next_at in found:
         assert count == distinct == (newest - first).total_seconds() + 1, name
