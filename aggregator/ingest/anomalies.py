@@ -10,7 +10,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,15 +64,21 @@ class Anomalies:
 
     def judge(self, now: float) -> None:
         """Take the minutes that close at `now` (Unix s) through the detector."""
+        self._tried(self._judge, now)
+
+    def _tried(self, part: Callable[[float], None], now: float) -> None:
         if self._has_failed:
             return
         try:
-            self._judge(now)
+            part(now)
+        except slots.LeaseLostError:
+            raise
         except database.Unavailable:
             raise
         except Exception:
             logs.event(log, "anomaly detection failed, and stops until the slot is taken anew", logging.ERROR, exc_info=True)
             self._has_failed = True
+            self._shard.hosts.unusual[:] = np.nan
 
     def _judge(self, now: float) -> None:
         minutes = self._shard.minutes
@@ -162,8 +168,9 @@ class Anomalies:
 
     def keep(self, now: float) -> None:
         """A turn of what need not be done at once."""
-        if self._has_failed:
-            return
+        self._tried(self._keep, now)
+
+    def _keep(self, now: float) -> None:
         self._note(self._relearning.turn(now))
         self._gauges.waiting.set(len(self._shard.unusual.waiting))
 
