@@ -9,6 +9,7 @@ import builders
 import numpy as np
 import pytest
 from ingest_rig import Listener
+from psycopg.types.json import Jsonb
 
 from aggregator.live.unusual import Unusual
 from aggregator.store import detector_states
@@ -180,3 +181,18 @@ def test_history_is_learnt_where_nothing_was_stored_of_a_detector(ingest, host, 
     for start in range(host.start - 7200, host.start, 60):
         alone.step(start, np.array([host.id]), anomaly_rig.minute(start)[None])
     assert bytes(state) == alone.blocks[0].packed(host.id)
+
+
+def test_health_over_rest_names_an_open_anomaly(api):
+    """Among the reasons, at the cost of no points; one that has ended is no reason."""
+    metrics = {"cpu.percent": 45.2, "memory.percent": 30.0}
+    for name, ended in (("web-1", None), ("web-2", builders.NOW)):
+        host = builders.store_host(api.connection, name)
+        builders.store_samples(api.connection, host, [(builders.NOW, metrics)])
+        api.connection.execute("""INSERT INTO anomaly (id, host_id, began_at, ended_at, peak_at, peak, threshold, metrics)
+                                  VALUES (nextval('anomaly_id'), %s, %s, %s, %s, 4, 3, %s)""",
+                               [host, builders.NOW, ended, builders.NOW, Jsonb([{"metric": "disk.await_ms", "share": 0.9}])])
+    odd, calm = api.get("/hosts/web-1/health"), api.get("/hosts/web-2/health")
+    assert odd["score"] == calm["score"]
+    assert odd["reasons"] == [*calm["reasons"], {
+        "component": "anomaly", "points": 0.0, "text": "unlike itself since 2026-11-21 12:00 UTC: disk.await_ms"}]

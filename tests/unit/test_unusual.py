@@ -3,9 +3,11 @@
 import msgspec
 import numpy as np
 import pytest
+from alert_builders import START, Fleet
 from anomaly_rig import LEARNT_DAYS, learnt, minute
 
 from aggregator.analysis.core_metrics import METRICS
+from aggregator.analysis.rules import Override, Rule
 from aggregator.live.minutes import OpenMinutes, Rows, pooled
 from aggregator.live.unusual import PLACES, Block, Packed, Unusual
 from shared import catalogue
@@ -138,3 +140,37 @@ def test_minutes_mean_the_same_open_and_rolled_up():
     assert np.array_equal(means, again[1])
     first, second, _ = (row.mean for row in rows)
     assert means[0] == pytest.approx([(2 * first[1] + second[0]) / 3, second[2]], rel=1e-6)
+
+
+RULE = Rule(name="odd", kind="baseline", info=3.0, critical=9.0, recover_value=2.0)
+
+
+def told(fleet, at, *scores, texts=None):
+    """(host, kind, severity) of what scores of hosts a, b, … lead to."""
+    rows = np.array([fleet.row(host) for host in "abc"[:len(scores)]])
+    return [(change.alert.host.name, change.kind, change.severity)
+            for change in fleet.engine.unusual("odd", rows, np.array(scores), START + at, texts or {})]
+
+
+def test_a_rule_of_kind_baseline_compares_scores():
+    """Each host by its score, with what makes it unusual in the message; it is over below the recovery value."""
+    fleet = Fleet(RULE)
+    assert told(fleet, 60, 1.0, 3.5, 12.0, texts={1: ": cpu.percent"}) == [("b", "firing", "info"), ("c", "firing", "critical")]
+    assert fleet.alert("odd", host="b").message == "b is unlike itself: cpu.percent (score 3.5, limit 3)"
+    assert fleet.alert("odd", host="c").message == "c is unlike itself (score 12, limit 9)"
+    assert told(fleet, 120, 2.5, 2.5, 2.5) == [("c", "severity", "info")]
+    assert told(fleet, 180, 1.0, 1.0, 1.0) == [("b", "resolved", "info"), ("c", "resolved", "info")]
+
+
+def test_a_host_may_have_thresholds_of_its_own():
+    """An override below the rule's thresholds holds for its host alone."""
+    fleet = Fleet(RULE, overrides={("b", "odd"): Override(info=1.5, recover_value=1.0)})
+    assert told(fleet, 60, 2.0, 2.0) == [("b", "firing", "info")]
+
+
+def test_samples_do_not_feed_baselines():
+    """The value of a metric is no score: a rule of kind baseline on cpu.percent waits for the detector's."""
+    fleet = Fleet(msgspec.structs.replace(RULE, metric="cpu.percent"))
+    assert fleet.cpu([99.0] * 5) == []
+    assert told(fleet, 60, 4.0) == [("a", "firing", "info")]
+    assert fleet.alert("odd").message == "cpu.percent is unlike itself (score 4, limit 3)"
