@@ -60,6 +60,8 @@ CREATE INDEX execution_schedule ON execution (schedule_id, scheduled_for DESC, i
 CREATE INDEX execution_created ON execution (created_at DESC, id) WHERE parent IS NULL;
 CREATE INDEX execution_bad ON execution (created_at DESC, id)
   WHERE parent IS NULL AND state IN ('failed', 'cancelled', 'missed', 'timed_out');
+CREATE INDEX execution_bad_state ON execution (state, created_at DESC, id)
+  WHERE parent IS NULL AND state IN ('failed', 'cancelled', 'missed', 'timed_out');
 CREATE INDEX execution_parent ON execution (parent) WHERE parent IS NOT NULL;
 CREATE INDEX execution_host ON execution (host, created_at DESC) WHERE host <> '';
 CREATE INDEX execution_due ON execution (not_before) WHERE state = 'pending' AND fired_at IS NULL;
