@@ -22,6 +22,9 @@ READILY = 400_000
 """Rows that step=auto reads at most, where a coarser history has fewer: about a second."""
 
 LONGEST = timedelta(days=3660)
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+"""No question ends before it: what is read lies some days or years before a span, and the calendar has a first day."""
+
 STEPS = "auto, raw, 1m, 1h, 1d, or whole seconds from 1 to 2592000"
 
 _NAMED_STEPS = {"1m": 60, "1h": 3600, "1d": 86_400, "raw": 0}
@@ -73,7 +76,7 @@ def span(name: str | None, start: str | None, end: str | None, now: datetime, de
     """The span that `range`, or `from` and `to`, ask for; `to` is now where it is missing. Raises SpanError."""
     if name is not None and start is not None:
         raise SpanError("range", "range and from exclude each other")
-    last = now if end is None else instant(end, "to")
+    last = reachable(now if end is None else instant(end, "to"), "to")
     if start is None:
         if (name or default) not in RANGES:
             raise SpanError("range", f"{(name or '')[:40]!r} is not a range; allowed: {', '.join(RANGES)}")
@@ -84,6 +87,13 @@ def span(name: str | None, start: str | None, end: str | None, now: datetime, de
     if last - first > LONGEST:
         raise SpanError("from", f"from and to may lie at most {LONGEST.days} days apart")
     return Span(first, last)
+
+
+def reachable(at: datetime, parameter: str) -> datetime:
+    """The time itself. Raises SpanError for one that no history reaches back to."""
+    if at < EARLIEST:
+        raise SpanError(parameter, f"no history is older than {EARLIEST.year}")
+    return at
 
 
 def plan(asked: Span, step: str, max_points: int, now: datetime, keep_days: Mapping[str, int], hosts: int = 1) -> Plan:

@@ -20,7 +20,6 @@ from shared.names import matcher
 MAX_HOSTS = 1000
 MAX_SERIES = 3000
 METRICS_A_READ = 100
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 LONGEST = 400 * 86_400
 SHORTEST = 300
 _UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -40,10 +39,7 @@ def seconds(text: str, parameter: str) -> int:
 
 def instant(backend: Backend, text: str | None, parameter: str) -> datetime:
     """The time that a text means, now where there is none; never later than now. Raises SpanError."""
-    found = backend.now() if text is None else min(timespan.instant(text, parameter), backend.now())
-    if found < EARLIEST:
-        raise SpanError(parameter, f"no history is older than {EARLIEST.year}")
-    return found
+    return backend.now() if text is None else timespan.reachable(min(timespan.instant(text, parameter), backend.now()), parameter)
 
 
 def chosen(backend: Backend, asked: fleet.Filter) -> list[fleet.Host]:

@@ -59,3 +59,13 @@ def test_auto_gives_at_most_max_points_in_steps_of_their_source(seconds: float, 
     assert seconds / plan.step <= max_points * 1.000001
     width = dict(timespan.SOURCES)[plan.source]
     assert width == 0 or plan.step % width == 0
+
+
+@pytest.mark.parametrize(("name", "start", "end"), [
+    (None, None, "0001-01-01T00:00:00Z"), ("30d", None, "1999-12-31T23:59:59Z"),
+    (None, "0001-01-01T00:00:00Z", "0001-01-31T00:00:00Z")])
+def test_a_span_that_ends_before_all_history_is_refused(name: str | None, start: str | None, end: str) -> None:
+    """What lies before a span is read, too: at the calendar's first days there is nothing before."""
+    with pytest.raises(SpanError, match="older than 2000") as caught:
+        timespan.span(name, start, end, NOW)
+    assert caught.value.parameter == "to"
