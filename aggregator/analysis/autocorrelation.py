@@ -1,6 +1,7 @@
 """How much a series that resembles its own past really says: autocorrelation, effective sample sizes, Student's t. Pure.
 
-* The autocorrelation of a series with gaps is that of the pairs that are there.
+* The autocorrelation of a series with gaps is the mean product of the pairs that are there, times 1 - k / t for k of t steps:
+  without gaps that is the usual estimate, the sum of the products through n.
 * A mean or a slope through n points with autocorrelation r at one step is as uncertain as one through n (1 - r) / (1 + r)
   independent points (Santer and others, Statistical significance of trends and trend differences in layer-average atmospheric
   temperature time series, Journal of Geophysical Research 105, 2000). Estimates of r from what a fit leaves are too small by
@@ -36,8 +37,9 @@ def autocorrelation(values: Floats, lags: int) -> Floats:
     products, pairs = (_lagged(part, size, lags) for part in (x, is_known.astype(np.float64)))
     variance = products[:, :1] / count
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.where(pairs > 0.5, products / np.maximum(pairs, 1.0) * (pairs / count), 0.0) / variance
-    return np.asarray(np.where(variance > 0, found, 0.0))
+        found = np.where(pairs > 0.5, products / np.maximum(pairs, 1.0), 0.0) / variance
+    shrunk = 1 - np.arange(found.shape[1]) / values.shape[1]
+    return np.asarray(np.where(variance > 0, np.clip(found * shrunk, -1.0, 1.0), 0.0))
 
 
 def _lagged(values: Floats, size: int, lags: int) -> Floats:

@@ -53,6 +53,15 @@ def test_what_is_not_known_is_not_counted():
     assert trends.trends(HOURS[:60], values).slope[0] / 24 == pytest.approx(expected.slope)
 
 
+def test_gaps_hide_no_autocorrelation():
+    """Where half of the points are missing, the neighbours that are left resemble each other as much; chance is no trend."""
+    values = autoregressive(0.95, (600, 168))
+    whole = autocorrelation.autocorrelation(values, 1)[:, 1].mean()
+    values[np.random.default_rng(5).random(values.shape) < 0.5] = np.nan
+    assert autocorrelation.autocorrelation(values, 1)[:, 1].mean() == pytest.approx(whole, abs=0.06)
+    assert (trends.trends(HOURS, values).direction != 0).mean() < 0.07
+
+
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.8, 0.9])
 def test_what_only_wanders_is_rarely_a_trend(phi):
     """Of 600 series without a trend, each hour keeping `phi` of the one before, at most 7 % get a direction; plain least squares
