@@ -44,8 +44,9 @@ def fetch_window(backend: Backend, hosts: Sequence[fleet.Host], metric: str, nam
     many = len(hosts) > MANY_HOSTS
     span, plan = analytics.planned(backend, Span(at - timedelta(seconds=2 * seconds), at), POINTS_OF_MANY if many else POINTS,
                                    max(1, len(hosts)) * (2 if many else 1))
+    width = max(1, round(seconds / plan.step))
+    span = Span(span.end - timedelta(seconds=2 * width * plan.step), span.end)
     grid = analytics.fetch_grid(backend, hosts, [metric], span, plan)
-    width = max(1, round(seconds / grid.step))
     hours, values = grid.hours(), grid.values[:, 0]
     found = trends.trends(hours[-width:], values[:, -width:])
     now = values.shape[1] * grid.step / 3600
@@ -62,7 +63,7 @@ def rows(window: Window, threshold: float | None) -> list[dict[str, Any]]:
     return [{"host": host, "window": window.name, "from": start, "to": grid.end, "step": grid.step} | _figures(found, i) | {
         "moving_average": plain(averages[i, -1]),
         "moving_average_before": plain(averages[i, -1 - window.width]) if averages.shape[1] > window.width else None,
-        "forecast": None if found.count[i] < FEWEST_POINTS else {
+        "forecast": None if not np.isfinite(window.ahead.low[i]) else {
             "at": ahead, **{name: plain(getattr(window.ahead, name)[i]) for name in ("value", "low", "high")}},
         "time_to_threshold": _crossing(window.until, threshold, i),
         "note": _note(found, i, grid)} for i, host in enumerate(grid.hosts)]

@@ -156,6 +156,8 @@ def test_forecasts_say_when_it_is_full(api: Api, web: int) -> None:
 
 
 @pytest.mark.parametrize("path", [
+    "/hosts/web-1/metrics?to=0001-01-01T00:00:00Z", "/hosts/web-1/metrics?to=9999-12-31T23:59:59Z&step=2592000",
+    "/series?metric=cpu.percent&to=0001-01-01T00:00:00Z&range=30d", "/annotations?to=0001-01-01T00:00:00Z",
     "/trends?metric=cpu.percent&window=5m", "/trends?metric=cpu.percent&window=400d&points=true",
     "/trends?metric=a.b{c=d}&window=9m", "/trends?metric=cpu.percent&threshold=1e15",
     "/trends?metric=cpu.percent&at=2001-01-01T00:00:00Z", "/trends?metric=cpu.percent&at=0001-01-01T00:00:00Z",
@@ -172,6 +174,31 @@ def test_odd_questions_are_no_fault_of_the_server(api: Api, web: int, path: str)
     answer = api.ask(f"/api/v1{path}")
     assert answer.status_code in (200, 404, 422), answer.text
     json.loads(answer.text, parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("span", [
+    {"to": "0001-01-01T00:00:00Z"}, {"from": "0001-01-01T00:00:00Z", "to": "0001-01-02T00:00:00Z"},
+    {"from": "0001-01-01T00:00:00Z"}, {"to": "9999-12-31T23:59:59Z"}])
+def test_runs_over_the_ends_of_the_calendar_are_answered(api: Api, web: int, span: dict[str, str]) -> None:
+    """Before all history a run is refused by the name of the time; after it there is nothing to find."""
+    runs = {"anomaly-runs": {"metrics": ["cpu.percent"]},
+            "correlation-runs": {"metric": "cpu.percent", "host": "web-1", "metrics": ["*"]}}
+    for path, body in runs.items():
+        answer = api.ask(f"/api/v1/{path}", "POST", json=body | span)
+        assert answer.status_code == (422 if "0001" in str(span) else answer.status_code), answer.text
+        assert answer.status_code in (200, 201, 422), answer.text
+        json.loads(answer.text, parse_constant=pytest.fail)
+
+
+def test_trends_at_any_minute_tell_the_average_before(api: Api, web: int) -> None:
+    """Between two steps of history, too, both averages are those of whole windows; a line of few points has no forecast."""
+    found = api.get("/trends", metric="disk.percent{mount=/var}", window="24h", at="2026-11-21T11:37:11Z")["trends"]
+    assert found[0]["moving_average"] - found[0]["moving_average_before"] == pytest.approx(4.0, rel=0.02)
+    assert found[0]["points"] * found[0]["step"] == 86_400
+    young = builders.store_host(api.connection, "young-1")
+    store_series(api.connection, "rollup_1m", [young], {"swap.percent": (np.arange(12.0) - 5.5) ** 2}, 60)
+    bent = api.get("/trends", metric="swap.percent", host="young-1", window="6h")["trends"][0]
+    assert (bent["points"], bent["effective_points"] < 3, bent["forecast"]) == (6, True, None)
 
 
 def test_a_host_of_500_metrics_is_looked_at_wholly(api: Api) -> None:
