@@ -15,6 +15,12 @@ def value(metric: str, number: float) -> str:
     return f"{three(number)}{_PLAIN.get(unit, f' {unit}')}"
 
 
+def between(metric: str, low: float, high: float) -> str:
+    """`8 % to 31 %`, or one value where both are the same in words."""
+    first, last = value(metric, low), value(metric, high)
+    return first if first == last else f"{first} to {last}"
+
+
 def three(number: float) -> str:
     """A number with three digits, or all before the point."""
     if number == 0 or abs(number) >= 100:

@@ -113,7 +113,7 @@ def _change(grid: Grid, name: tuple[str, str], now: float, days: Floats, t: floa
     low, high = float(known.min()), float(known.max())
     text = (f"{metric} of {host} averaged {figures.value(metric, now)} over {RECENT} hours, {by} "
             f"{figures.value(metric, float(then))} at the same time {when}; on {len(known)} days it was "
-            f"{figures.value(metric, low)} to {figures.value(metric, high)}.")
+            f"{figures.between(metric, low, high)}.")
     seen = {"mean": now, "then": float(then), "lowest": low, "highest": high, "days": float(len(known)), "t": t, "q": q}
     return Insight("change", host, text, _weight(0.4, abs(t) / 30),
                    (Evidence(host, metric, grid.end - timedelta(hours=RECENT), grid.end, clean(seen)),))
@@ -141,7 +141,8 @@ def _limit(grid: Grid, name: tuple[str, str], now: float, slope: float, left: tu
     seen = {"value": now, "points_per_day": slope, "seconds_left": left[0], "low": left[1], "high": left[2], "limit": FULL}
     return Insight("limit", host, text, _weight(0.6, 1 - left[0] / SOON_SECONDS),
                    (Evidence(host, metric, grid.start, grid.end, clean(seen)),),
-                   f"Make room or more space for {labels_of(metric).get('mount') or metric} on {host} before then.")
+                   f"Make room or more space for {labels_of(metric).get('mount') or metric} on {host} "
+                   f"{'before then' if left[0] > 0 else 'now'}.")
 
 
 def peers(grid: Grid, groups: Mapping[str, Sequence[int]]) -> list[Insight]:
@@ -171,10 +172,9 @@ def _strangers(grid: Grid, group: str, members: Any, means: Floats) -> Iterator[
 
 def _stranger(grid: Grid, host: str, metric: str, group: str, now: float, distance: float, usual: tuple[float, float, float],
               count: int) -> Insight:
-    low, middle, high = (figures.value(metric, one) for one in usual)
     kind = f" ({group})" if group else ""
-    text = (f"{metric} of {host} averages {figures.value(metric, now)} over a day; its {count} peers{kind} have {middle}, "
-            f"half of them {low} to {high}.")
+    text = (f"{metric} of {host} averages {figures.value(metric, now)} over a day; its {count} peers{kind} have "
+            f"{figures.value(metric, usual[1])}, half of them {figures.between(metric, usual[0], usual[2])}.")
     seen = {"mean": now, "median": usual[1], "quartile_low": usual[0], "quartile_high": usual[2], "distance": distance,
             "peers": float(count), "group": group}
     evidence = Evidence(host, metric, grid.start, grid.end, clean(seen))
@@ -245,8 +245,9 @@ def unlike(row: Mapping[str, Any], until: datetime) -> Insight:
 
 def explained(one: Mapping[str, Any]) -> str:
     """One metric of an anomaly: what it was, what is usual, and its share."""
-    value, low, high = (figures.value(one["metric"], one[name]) for name in ("value", "low", "high"))
-    return f"{one['metric']} was {value} where {low} to {high} is usual ({100 * one['share']:.0f} %)"
+    metric = one["metric"]
+    return (f"{metric} was {figures.value(metric, one['value'])} where {figures.between(metric, one['low'], one['high'])} "
+            f"is usual ({100 * one['share']:.0f} %)")
 
 
 def labels_of(metric: str) -> dict[str, str]:

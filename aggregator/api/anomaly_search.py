@@ -18,6 +18,7 @@ from aggregator.api.analytics_models import AskedRunModel
 from aggregator.api.backend import Backend
 from aggregator.api.problems import invalid
 from aggregator.api.routes.history import times
+from aggregator.api.trending import plain
 from aggregator.store import fleet
 from shared import catalogue
 
@@ -59,6 +60,7 @@ def answer(backend: Backend, asked: AskedRunModel) -> dict[str, Any]:
     first = max(0, int(np.ceil((span.start - grid.start).total_seconds() / grid.step)))
     series, values = grid.series()
     judged = _zscore(values, asked, before // grid.step) if asked.method == "zscore" else _default(grid, values, asked)
+    judged = _possible(judged, [metric for _, metric in series])
     found = _found(grid, series, values, judged, first)
     return {"from": grid.at(min(first, grid.values.shape[2])), "to": grid.end, "step": grid.step, "source": plan.source,
             "method": asked.method, "threshold": judged.threshold, "series": len(series),
@@ -90,6 +92,14 @@ def _default(grid: Grid, values: Floats, asked: AskedRunModel) -> _Judged:
     return _Judged(bands, DEFAULTS.alert / asked.sensitivity, max(1, round(DEFAULTS.calm_hours * per_day / 24)))
 
 
+def _possible(judged: _Judged, metrics: Sequence[str]) -> _Judged:
+    """Bands within what the metrics can be: nobody expects a rate below 0, or more than 100 %."""
+    low, high = np.array([catalogue.bounds(metric) for metric in metrics]).reshape(-1, 2, 1).transpose(1, 0, 2)
+    bands = judged.bands
+    return dataclasses.replace(judged, bands=dataclasses.replace(
+        bands, low=np.clip(bands.low, low, high), high=np.clip(bands.high, low, high)))
+
+
 def _found(grid: Grid, series: Sequence[tuple[str, str]], values: Floats, judged: _Judged, first: int) -> list[dict[str, Any]]:
     """Anomalies that begin in the range, the largest score first."""
     bands = judged.bands
@@ -99,7 +109,7 @@ def _found(grid: Grid, series: Sequence[tuple[str, str]], values: Floats, judged
     for i in order.tolist():
         row, begin, end, peak = (int(part[i]) for part in (found.series, found.begin, found.end, found.peak))
         at = (row, peak + first)
-        value, mean, low, high, score = (_plain(part[at]) for part in (values, bands.mean, bands.low, bands.high, bands.z))
+        value, mean, low, high, score = (plain(part[at]) for part in (values, bands.mean, bands.low, bands.high, bands.z))
         host, metric = series[row]
         rows.append({"host": host, "metric": metric, "unit": _unit(metric), "from": grid.at(begin + first),
                      "to": grid.at(end + first + 1), "peak_at": grid.at(peak + first), "value": value, "mean": mean,
@@ -116,11 +126,7 @@ def _bands(grid: Grid, series: Sequence[tuple[str, str]], values: Floats, judged
 
 
 def _column(values: Floats) -> list[float | None]:
-    return [_plain(value) for value in values]
-
-
-def _plain(value: Any) -> float | None:
-    return float(f"{value:.6g}") if np.isfinite(value) else None
+    return [plain(value) for value in values]
 
 
 def _notes(asked: AskedRunModel, hosts: Sequence[fleet.Host], series: Sequence[Any], judged: _Judged, first: int) -> Any:

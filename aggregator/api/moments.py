@@ -11,6 +11,7 @@ from aggregator.api import analytics, correlating
 from aggregator.api.backend import Backend
 from aggregator.api.trending import plain
 from aggregator.store import annotations, anomalies, fleet
+from shared import catalogue
 
 BEFORE = timedelta(days=1)
 FAR = 3.0
@@ -55,8 +56,9 @@ def _unusual(backend: Backend, host: fleet.Host, span: Span) -> list[dict[str, A
 
 
 def _row(metric: str, at: datetime, value: float, low: float, high: float, z: float) -> dict[str, Any]:
-    text = (f"{metric} was {figures.value(metric, value)} at {at:%H:%M} UTC, where {figures.value(metric, low)} to "
-            f"{figures.value(metric, high)} was usual in the day before")
+    low, high = (float(np.clip(one, *catalogue.bounds(metric))) for one in (low, high))
+    text = (f"{metric} was {figures.value(metric, value)} at {at:%H:%M} UTC, where {figures.between(metric, low, high)} "
+            "was usual in the day before")
     shown = {"value": plain(value), "low": plain(low), "high": plain(high), "z": plain(z)}
     return {"metric": metric, "at": at, **shown, "text": text}
 

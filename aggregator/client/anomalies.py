@@ -69,5 +69,5 @@ def cells(anomaly: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
 
 def explaining(one: Mapping[str, Any]) -> str:
     """`cpu.percent 93 % (8 % to 31 %)`: one metric of an anomaly, and what was expected. Pure."""
-    value, low, high = (figures.value(one["metric"], one[name]) for name in ("value", "low", "high"))
-    return f"{one['metric']} {value} ({low} to {high})"
+    metric = one["metric"]
+    return f"{metric} {figures.value(metric, one['value'])} ({figures.between(metric, one['low'], one['high'])})"

@@ -296,6 +296,21 @@ def test_a_time_is_explained(api: Api, web: int) -> None:
     assert (calm["alerts"], calm["executions"], calm["anomalies"]) == ([], [], [])
 
 
+def test_nothing_impossible_is_called_usual(api: Api, web: int) -> None:
+    """A rate that is mostly 0 with bursts has a band from 0 on, in runs and in explanations, and z is that of the whole band."""
+    rate = np.where(np.arange(9 * DAY) % 60 < 3, 1e6, 0.0)
+    rate[-30:] = 5e6
+    store_series(api.connection, "rollup_1m", [builders.store_host(api.connection, "net-1")],
+                 {"network.receive_bytes_per_second": rate}, 60)
+    for method in ("zscore", "default"):
+        found = run(api, metrics=["network.*"], hosts=["net-1"], method=method, bands=True)
+        assert {low for low in found["bands"][0]["low"] if low is not None} == {0.0}
+        assert {one["low"] for one in found["anomalies"]} == {0.0}
+    told = api.get("/hosts/net-1/explanation")["unusual"][0]
+    assert (told["low"], told["z"] > 3) == (0.0, True)
+    assert "where 0 B/s to " in told["text"]
+
+
 def test_nothing_in_an_answer_is_nan(api: Api, web: int) -> None:
     """Every number of every answer is finite, gaps and constants included."""
     gap = [NOW - timedelta(hours=9), NOW - timedelta(hours=5)]

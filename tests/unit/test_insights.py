@@ -66,6 +66,13 @@ def test_what_is_full_soon_is_told_with_its_time():
     assert found[0].evidence[0].figures["seconds_left"] == pytest.approx((100 - 90) / 0.2 * 3600, rel=0.02)
 
 
+def test_what_is_full_already_is_to_be_mended_now():
+    """At 100 % there is no time left: the sentence says so, and the recommendation knows no `before then`."""
+    found = insights.limits(grid(np.full((1, 1, 72), 100.0), metrics=("disk.percent{mount=/var}",)))
+    assert [(one.text, one.recommendation) for one in found] == [
+        ("/var is full on h0: 100 %.", "Make room or more space for /var on h0 now.")]
+
+
 def test_a_host_unlike_its_peers_is_told():
     """Among twelve web servers one at three times the others' CPU; in a group of five nobody is."""
     values = noise(hosts=12)
@@ -110,6 +117,12 @@ def test_limits_are_told_where_they_differ():
     """Two limits that are the same in words say nothing."""
     assert figures.within(86_400 * 2.8, 86_400 * 3.9) == " (2.8 days to 3.9 days)"
     assert figures.within(86_400 * 2.81, 86_400 * 2.82) == ""
+
+
+def test_a_range_of_one_value_is_that_value():
+    """`150 to 150` says less than `150`."""
+    assert figures.between("processes.total", 150.0, 150.01) == "150"
+    assert figures.between("cpu.percent", 8.0, 31.04) == "8 % to 31 %"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [
