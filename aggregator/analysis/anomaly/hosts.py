@@ -100,14 +100,6 @@ class HostDetector:
         found: Floats = np.divide(terms, total, out=np.zeros_like(terms), where=total > 0)
         return found
 
-    def correlations(self) -> Floats:
-        """Of each host's metrics with each other (hosts, metrics, metrics): -1 to 1, 0 with a constant."""
-        sd = np.sqrt(np.diagonal(self._state.covariance, axis1=1, axis2=2))
-        scale = sd[:, :, None] * sd[:, None, :]
-        covariance = self._state.covariance
-        found: Floats = np.clip(np.divide(covariance, scale, out=np.zeros_like(covariance), where=scale > 0), -1, 1)
-        return found
-
     def _clipped(self, deviations: Floats) -> tuple[Floats, NDArray[np.bool_]]:
         limit = np.float32(self.parameters.clip)
         z: Floats = np.minimum(np.maximum(deviations, -limit), limit)
