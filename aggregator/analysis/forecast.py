@@ -17,6 +17,7 @@ They are finite exactly where g < 1: where the slope differs from 0 at the same 
 
 import dataclasses
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +32,12 @@ Floats = NDArray[np.float64]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lines:
-    """A line through each of n series. `error`: half the slope's 95 % interval. Both are NaN where there are too few points."""
+    """A line through each of n series. `error`: half the slope's 95 % interval. Both are NaN where there are too few points.
 
-    count: NDArray[np.int64]
+    `count`: how many points there are, or how many independent ones they are worth.
+    """
+
+    count: NDArray[Any]
     mean_x: Floats
     mean_y: Floats
     sxx: Floats

@@ -8,7 +8,8 @@
 3. `direction` is the slope's sign where p < 0.05, else 0. Fewer than FEWEST_POINTS points, or fewer than 3
    effective ones, have none.
 4. What the line forecasts at x₀ has the interval of a new observation: ± t √(s² (1 + 1 / n') + se² (x₀ - x̄)²) (Draper and Smith,
-   Applied Regression Analysis, 3rd edition, 1.4). When it crosses a threshold, and within which limits, is `forecast.crossing`.
+   Applied Regression Analysis, 3rd edition, 1.4). When it crosses a threshold, and within which limits, is `forecast.crossing`,
+   with n' in place of n, too.
 """
 
 import dataclasses
@@ -99,7 +100,7 @@ def trends(hours: Floats, values: Floats) -> Trends:
     return Trends(
         line.count, effective, np.where(line.count > 0, line.mean_y, np.nan), line.slope * 24, (line.slope - half) * 24,
         (line.slope + half) * 24, p, _direction(line.slope, p), start, end, _change(start, end, values), spread,
-        dataclasses.replace(line, error=half))
+        dataclasses.replace(line, error=half, count=np.maximum(effective, 1.0)))
 
 
 def outlook(found: Trends, hour: float) -> Outlook:
