@@ -20,6 +20,8 @@ from shared.names import matcher
 MAX_HOSTS = 1000
 MAX_SERIES = 3000
 METRICS_A_READ = 100
+SHORTEST_STEP = 10
+"""Seconds. Agents send a sample every 5 s: in shorter steps every other one is empty, and no point has a neighbour."""
 LONGEST = 400 * 86_400
 SHORTEST = 300
 _UNITS = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -54,7 +56,8 @@ def chosen(backend: Backend, asked: fleet.Filter) -> list[fleet.Host]:
 
 def planned(backend: Backend, span: Span, max_points: int, hosts: int) -> tuple[Span, Plan]:
     """Step and source for a span, and the span in whole steps: the present one, which is not over, is left out."""
-    plan = timespan.plan(span, "auto", max_points, backend.now(), backend.keep_days(), hosts)
+    most = max(1, min(max_points, int(span.seconds // SHORTEST_STEP)))
+    plan = timespan.plan(span, "auto", most, backend.now(), backend.keep_days(), hosts)
     return whole(span, plan.step), plan
 
 

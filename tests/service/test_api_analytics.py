@@ -246,6 +246,19 @@ def test_correlations_name_what_moved_together_and_when(api: Api, web: int) -> N
     assert api.ask("/api/v1/correlations?metric=cpu.percent&host=none").status_code == 404
 
 
+def test_short_windows_have_a_sample_in_every_step(api: Api) -> None:
+    """Five minutes of samples every 5 s are looked at in steps of 10 s: none is empty, so neighbours are there to compare."""
+    host = builders.store_host(api.connection, "web-1")
+    builders.store_partitions(api.connection)
+    slow = np.cumsum(autoregressive(0.0, (2, 120)), axis=1) + 50
+    builders.store_samples(api.connection, host, [
+        (NOW - timedelta(seconds=5 * (120 - t)), {"cpu.percent": slow[0, t], "memory.percent": slow[1, t]}) for t in range(120)])
+    found = api.get("/correlations", metric="cpu.percent", host="web-1", window="5m", lags=0)
+    assert (found["step"], found["correlations"][0]["points"]) == (10, 30)
+    trend = api.get("/trends", metric="cpu.percent", host="web-1", window="5m")["trends"][0]
+    assert (trend["step"], trend["points"]) == (10, 30)
+
+
 def test_insights_say_what_stands_out_with_evidence(api: Api, web: int) -> None:
     """A disk that fills is told with its time; the evidence names metric, host, span and the figures of the sentence."""
     found = api.get("/insights", host="web-1")
