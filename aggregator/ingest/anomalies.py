@@ -46,7 +46,7 @@ class Anomalies:
         self._connection, self._shard, self._client, self._topics, self._gauges = connection, shard, client, topics, gauges
         self._positions: dict[int, NDArray[np.int64]] = {}
         self._relearning = Relearning(connection, lease, shard)
-        self._changed: list[Incident] = []
+        self._changed: dict[int, Incident] = {}
         self._written: list[int] = []
         self._told: dict[int, Incident] = {}
         self._unsaid: dict[int, Incident] = {}
@@ -105,8 +105,7 @@ class Anomalies:
         hosts = self._shard.hosts
         rows = {host.id: host.row for host in hosts} if changed else {}
         for incident in changed:
-            if incident not in self._changed:
-                self._changed.append(incident)
+            self._changed[id(incident)] = incident
             if (not incident.id or incident.ended_at is not None) and incident.host_id in rows:
                 hosts.told_score[rows[incident.host_id]] = np.nan
 
@@ -132,7 +131,7 @@ class Anomalies:
         if not self._changed:
             return []
         rows = [anomaly_rows.Row(one.id, one.host_id, one.began_at, one.ended_at, one.peak_at, one.peak, one.threshold,
-                                 one.metrics) for one in self._changed]
+                                 one.metrics) for one in self._changed.values()]
 
         def write(cursor: samples.Cursor) -> None:
             self._written = []
@@ -144,7 +143,7 @@ class Anomalies:
 
     def tell(self, now: float) -> None:
         """Say what has been written, and again what the bus may have missed."""
-        changed, self._changed = self._changed, []
+        changed, self._changed = list(self._changed.values()), {}
         for incident, number in zip(changed, self._written or [0] * len(changed), strict=True):
             is_news = not incident.id or incident.ended_at is not None
             incident.id = number or incident.id
