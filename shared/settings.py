@@ -23,6 +23,7 @@ import msgspec
 
 PREFIX = "DRUMBEAT_"
 _PLACE = re.compile(r" - at `\$[^`]*`")
+_COMMA = re.compile(r",(?![^{}]*\})")  # not between the labels of a metric, which stand in braces
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -133,7 +134,7 @@ def _decoded(kind: type, value: Any) -> Any:
 
 def _split(raw: str | list[Any]) -> list[Any]:
     parts = raw if isinstance(raw, list) else [raw]
-    return [piece.strip() for part in parts for piece in (part.split(",") if isinstance(part, str) else [part]) if piece]
+    return [piece.strip() for part in parts for piece in (_COMMA.split(part) if isinstance(part, str) else [part]) if piece]
 
 
 def _read_secret(path: str, source: str) -> str:

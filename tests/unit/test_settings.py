@@ -54,6 +54,11 @@ def test_lists_and_maps_come_from_every_source(load, tmp_path):
     assert (found.names, found.labels) == (("c", "d", "e"), {"role": "web", "site": "ber"})
 
 
+def test_commas_between_labels_do_not_part_a_list(load):
+    """The full names of metrics may stand in a list."""
+    assert load(DRUMBEAT_BROKER_URL="x", DRUMBEAT_NAMES="a.b{c=1,d=2}, e.f,g.h{i=3}").names == ("a.b{c=1,d=2}", "e.f", "g.h{i=3}")
+
+
 def test_a_field_named_like_a_word_of_python_loses_its_underscore(load, tmp_path):
     """`for_` is `--for`, DRUMBEAT_FOR and `for`."""
     config = tmp_path / "drumbeat.toml"
