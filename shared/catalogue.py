@@ -11,6 +11,8 @@ import functools
 from shared.names import split_metric
 
 UNBOUNDED = float("inf")
+OWN_GROUPS = ("custom.", "http.")
+"""Metrics that begin so are not in the catalogue: whoever sends them names them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -160,7 +162,8 @@ DERIVED: tuple[Metric, ...] = (
     Metric("health.disk", "score", "health of the fullest file system", high=100.0),
     Metric("health.services", "score", "health of the containers", high=100.0),
     Metric("health.network", "score", "health of the network", high=100.0),
-    Metric("anomaly.score", "score", "how unlike itself the host was in the last whole minute; about 1 is usual, absent while learning"),
+    Metric("anomaly.score", "score",
+           "how unlike itself the host was in the last whole minute; about 1 is usual, absent while learning"),
 )
 
 CORE_NAMES: tuple[str, ...] = tuple(metric.name for metric in CORE)

@@ -20,9 +20,6 @@ from shared import catalogue
 from shared.names import split_metric
 from shared.wire import SEVERITIES
 
-KNOWN_GROUPS = ("custom.", "http.")
-"""Metrics that begin so are named by whoever sends them."""
-
 _HOSTS = re.compile(r"[a-z0-9_*-]{1,100}")
 _LABEL = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,100}")
 _TEXT = re.compile(r"[^\x00-\x09\x0b-\x1f\x7f\ud800-\udfff]*")
@@ -126,10 +123,7 @@ def _metric(rule: Rule, _: Mapping[str, str]) -> Found:
             yield "metric", f"a rule of kind {rule.kind} has no metric; leave it out"
         return
     if rule.kind == "baseline":
-        if rule.metric not in ("", SCORE, *METRICS):
-            near = difflib.get_close_matches(rule.metric, METRICS, 1)
-            yield "metric", (f"it is not watched for anomalies{f' (did you mean {near[0]}?)' if near else ''}; "
-                             f"leave it out for the host as a whole, or name one of {', '.join(METRICS)}")
+        yield from _watched(rule.metric)
         return
     if not rule.metric:
         yield "metric", f"a rule of kind {rule.kind} needs a metric, like cpu.percent or disk.percent{{mount=*}}"
@@ -143,8 +137,20 @@ def _metric(rule: Rule, _: Mapping[str, str]) -> Found:
         yield "metric", "a missing metric needs its full name; * cannot tell what should be there"
     elif len(stars) > 1 or any(value != "*" for value in stars):
         yield "metric", "* may stand only once, as the whole value of a label: disk.percent{mount=*}"
-    elif catalogue.find(rule.metric) is None and not rule.metric.startswith(KNOWN_GROUPS):
+    elif catalogue.find(rule.metric) is None and not rule.metric.startswith(catalogue.OWN_GROUPS):
         yield "metric", f"there is no such metric{_near(rule.metric)}; see /api/v1/metrics, own metrics begin with custom."
+
+
+def _watched(metric: str) -> Found:
+    """Whether ingest may watch it: what is in addition to METRICS is known to ingest's settings alone."""
+    if metric.startswith(catalogue.OWN_GROUPS):
+        if split_metric(metric) is None or "*" in metric:
+            yield "metric", "a baseline needs the full name, as --anomaly-metrics of ingest has it"
+    elif metric not in ("", SCORE, *METRICS):
+        near = difflib.get_close_matches(metric, METRICS, 1)
+        yield "metric", (f"it is not watched for anomalies{f' (did you mean {near[0]}?)' if near else ''}; "
+                         f"leave it out for the host as a whole, or name one of {', '.join(METRICS)}, or one of your own "
+                         "(custom.…) that --anomaly-metrics of ingest names")
 
 
 def _near(metric: str) -> str:

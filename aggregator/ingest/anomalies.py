@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.analysis.core_metrics import METRICS, SCORE
+from aggregator.analysis.core_metrics import SCORE
 from aggregator.ingest.commit import MINUTE_GRACE_SECONDS, Piece
 from aggregator.ingest.gauges import Gauges
 from aggregator.ingest.relearning import Relearning, positions
@@ -87,9 +87,11 @@ class Anomalies:
             return
         filled = minutes.before(closing)
         empty = range(max(minutes.closed_to, closing - STEPS_AT_ONCE * MINUTE), closing, MINUTE)
+        unusual = self._shard.unusual
         for start in sorted({*filled, *empty}):
-            host_ids, means = self._means(start) if start in filled else (np.empty(0, np.int64), np.empty((0, len(METRICS))))
-            judged, changed = self._shard.unusual.step(start, host_ids, means)
+            host_ids, means = (self._means(start) if start in filled else
+                               (np.empty(0, np.int64), np.empty((0, len(unusual.metrics)))))
+            judged, changed = unusual.step(start, host_ids, means)
             self._note(changed)
             self._show(judged)
 
@@ -97,7 +99,7 @@ class Anomalies:
         minutes = self._shard.minutes
         missing = minutes.layout_ids(start) - self._positions.keys()
         if missing:
-            self._positions |= positions(self._connection, missing)
+            self._positions |= positions(self._connection, missing, self._shard.unusual.metrics)
         return minutes.means(start, self._positions)
 
     def _note(self, changed: Sequence[Incident]) -> None:
@@ -119,7 +121,7 @@ class Anomalies:
         texts = {by_id[host_id]: _text(incident) for host_id, incident in self._shard.unusual.open.items() if host_id in by_id}
         for rule in engine.watched("baseline"):
             is_whole = rule.metric in ("", SCORE)
-            scores = judged.scores if is_whole else judged.series[:, METRICS.index(rule.metric)]
+            scores = judged.scores if is_whole else judged.series[:, self._shard.unusual.metrics.index(rule.metric)]
             self._shard.changes += engine.unusual(rule.name, rows, scores.astype(np.float64), float(end),
                                                   texts if is_whole else {})
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from aggregator.analysis import core_metrics
 from aggregator.ingest.homeassistant import DEFAULT_PREFIX
 from aggregator.ingest.service import Service
 from shared import bus, database, logs, probes
@@ -28,6 +29,8 @@ class IngestSettings(Struct, frozen=True, kw_only=True):
     probe_listen: Annotated[str, Meta(description="address of /livez, /readyz and /metrics")] = "127.0.0.1"
     probe_port: Annotated[int, Meta(description="port of /livez, /readyz and /metrics; 0 = any free", ge=0, le=65535)] = 8481
     anomalies: Annotated[bool, Meta(description="learn what is usual of every host, and tell what is not")] = True
+    anomaly_metrics: Annotated[tuple[str, ...], Meta(
+        description="metrics watched for anomalies in addition, by their full names: custom.queue_length; may be repeated")] = ()
     homeassistant: Annotated[bool, Meta(description="make hosts known to Home Assistant by MQTT discovery")] = False
     homeassistant_prefix: Annotated[str, Meta(
         description="Home Assistant's discovery prefix", pattern=r"^[^/+#\s][^+#\s]*[^/+#\s]$")] = DEFAULT_PREFIX
@@ -46,13 +49,16 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         brokers = bus.read_brokers(settings.broker_url)
         tls = bus.read_tls(settings.broker_ca_file, settings.broker_cert_file, settings.broker_key_file)
         database.read_url(settings.database_url)
+        watched = core_metrics.with_more(settings.anomaly_metrics)
     except bus.BusError as error:
         raise SettingsError(f"--broker-url: {error}") from None
     except database.DatabaseUrlError as error:
         raise SettingsError(f"--database-url: {error}") from None
+    except core_metrics.MetricError as error:
+        raise SettingsError(f"--anomaly-metrics: {error}") from None
     service = Service(settings.database_url, brokers, tls, Topics(settings.topic_root), settings.slots,
                       homeassistant_prefix=settings.homeassistant_prefix if settings.homeassistant else "",
-                      output=_output(settings, environ), anomalies=settings.anomalies)
+                      output=_output(settings, environ), anomalies=settings.anomalies, watched=watched)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     try:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.analysis.core_metrics import METRICS
 from aggregator.live.minutes import MINUTE, pooled
 from aggregator.live.shard import Shard
 from aggregator.live.unusual import PLACES, Block, Incident, host_blocks
@@ -89,7 +88,7 @@ class Relearning:
             self._learnt_to, host_ids = self._left.popleft()
             self._block = self._restored(host_ids)
             if not self._block.is_taught:
-                self._learnt_to = detector_states.fetch_first(self._connection, host_ids, self._learnt_to, closed_to)
+                self._learnt_to = detector_states.fetch_first(self._connection, host_ids, closed_to - LONGEST, closed_to)
         block = self._block
         if block is None:
             self._unusual.waiting = set()
@@ -105,7 +104,7 @@ class Relearning:
         return changed
 
     def _restored(self, host_ids: Sequence[int]) -> Block:
-        block, states = Block(), detector_states.fetch(self._connection, host_ids)
+        block, states = Block(self._unusual.metrics), detector_states.fetch(self._connection, host_ids)
         for host_id, problem in block.restore(states).items():
             logs.event(log, "a host's anomaly detector learns anew", logging.WARNING, host=host_id, error=problem)
         for host_id in host_ids:
@@ -116,14 +115,15 @@ class Relearning:
     def _minutes(self, block: Block, since: int, until: int) -> Iterator[tuple[int, NDArray[np.float64]]]:
         """Each minute in [since, until) and its means (places, metrics)."""
         at, means = detector_states.fetch_minutes(self._connection, list(block.places), since, until)
-        self._positions |= positions(self._connection, set(at[:, 1].tolist()) - self._positions.keys())
-        picked = np.full((len(at), len(METRICS)), np.nan, np.float32)
+        metrics = self._unusual.metrics
+        self._positions |= positions(self._connection, set(at[:, 1].tolist()) - self._positions.keys(), metrics)
+        picked = np.full((len(at), len(metrics)), np.nan, np.float32)
         for i, (layout_id, row) in enumerate(zip(at[:, 1].tolist(), means, strict=True)):
             place = self._positions[layout_id]
             picked[i] = np.where(place < 0, np.nan, row[place])
         minute, count = (at[:, 2] - since) // MINUTE, (until - since) // MINUTE
         places = np.array([block.places[host_id] for host_id in at[:, 0].tolist()], np.int64)
-        every = np.full((count * PLACES, len(METRICS)), np.nan)
+        every = np.full((count * PLACES, len(metrics)), np.nan)
         keys, pooled_means = pooled(minute * PLACES + places, picked, at[:, 3])
         every[keys] = pooled_means
         for i in range(count):
@@ -154,12 +154,12 @@ class Relearning:
             self._save(block)
 
 
-def positions(connection: Connection, layout_ids: Collection[int]) -> dict[int, NDArray[np.int64]]:
-    """Where the samples of stored layouts have the watched metrics, -1: not there."""
+def positions(connection: Connection, layout_ids: Collection[int], metrics: Sequence[str]) -> dict[int, NDArray[np.int64]]:
+    """Where the samples of stored layouts have the metrics, -1: not there."""
     if not layout_ids:
         return {}
     found = {}
     for layout_id, keys in detector_states.fetch_keys(connection, list(layout_ids)).items():
         where = {key: at for at, key in enumerate(keys)}
-        found[layout_id] = np.array([where.get(name, -1) for name in METRICS], np.int64)
+        found[layout_id] = np.array([where.get(name, -1) for name in metrics], np.int64)
     return found

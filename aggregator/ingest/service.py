@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from aggregator.analysis.core_metrics import METRICS
 from aggregator.ingest import takeover, upkeep
 from aggregator.ingest.commit import AlertsRefusedError
 from aggregator.ingest.devices import Devices
@@ -35,15 +36,16 @@ class Service:
 
     def __init__(self, database_url: str, brokers: tuple[Broker, ...], tls: Tls, topics: Topics, slot_count: int,
                  clock: Callable[[], float] = time.time, *, homeassistant_prefix: str = "",
-                 output: Path | None = None, anomalies: bool = True) -> None:
+                 output: Path | None = None, anomalies: bool = True,
+                 watched: tuple[str, ...] = METRICS) -> None:
         """`homeassistant_prefix`: where hosts are made known to Home Assistant; empty where they are not.
 
         `output`: the directory that duties may write to; without one, those that write fail. `anomalies`: whether they are
-        looked for.
+        looked for, in the metrics `watched`.
         """
         self._url, self._brokers, self._tls, self._topics = database_url, brokers, tls, topics
         self._slot_count, self._clock, self._homeassistant_prefix = slot_count, clock, homeassistant_prefix
-        self._anomalies = anomalies
+        self._anomalies, self._watched = anomalies, watched
         self._owner = f"drumbeat-ingest-{secrets.token_hex(8)}"
         self._stopping = False
         self._doing = "starting"
@@ -110,7 +112,7 @@ class Service:
             time.sleep(0.5)
         self._doing = "loading"
         keep = upkeep.make_rooms(connection, datetime.fromtimestamp(self._clock(), UTC))
-        shard = takeover.load(connection, lease, self._clock(), detects=self._anomalies)
+        shard = takeover.load(connection, lease, self._clock(), detects=self._anomalies, watched=self._watched)
         shard.oldest_ts = upkeep.oldest_ts(keep, self._clock())
         shard.profile = upkeep.read_profile(connection)
         logs.event(log, "slot taken", slot=lease.slot, of=lease.slots, hosts=len(shard.hosts))

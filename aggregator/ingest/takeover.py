@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from aggregator.analysis.core_metrics import METRICS, SCORE
+from aggregator.analysis.rules import Rule
 from aggregator.live.alerts import Alert
 from aggregator.live.hosts import Host
 from aggregator.live.minutes import Rows
@@ -14,13 +16,14 @@ from aggregator.store import alerts, configuration, hosts, quiet, rollups, rules
 from shared import database, wire
 
 
-def load(connection: database.Connection, lease: slots.Lease, now: float, *, detects: bool = True) -> Shard:
+def load(connection: database.Connection, lease: slots.Lease, now: float, *, detects: bool = True,
+         watched: tuple[str, ...] = METRICS) -> Shard:
     """The state of a slot from the tables: hosts, checkpointed streams, and what came after the checkpoint.
 
     The minutes before that of now are closed: what was stored of them but not yet rolled up is marked as due. Those since
-    are folded again from raw. `detects`: whether anomalies are looked for.
+    are folded again from raw. `detects`: whether anomalies are looked for, in the metrics `watched`.
     """
-    shard = new_shard(now)
+    shard = new_shard(now, watched)
     shard.detects = detects
     by_id = {}
     for host_id, name, newest, received_at, interval in hosts.fetch_slot(connection, lease):
@@ -84,8 +87,13 @@ def configure(connection: database.Connection, lease: slots.Lease, shard: Shard,
     for name, labels in hosts.fetch_labels(connection, lease):
         shard.engine.set_labels(shard.hosts.add(name).row, labels)
     overrides = {(host, rule): override for host, rule, override in rules.fetch_overrides(connection)}
-    stored = [one for one in rules.fetch_stored(connection) if shard.detects or one.rule.kind != "baseline"]
+    stored = [one for one in rules.fetch_stored(connection) if _is_measured(one.rule, shard)]
     shard.changes += shard.engine.configure(stored, overrides, now)
+
+
+def _is_measured(rule: Rule, shard: Shard) -> bool:
+    """Whether a rule is of any use here: those of kind baseline need the detector's score of their metric."""
+    return rule.kind != "baseline" or (shard.detects and rule.metric in ("", SCORE, *shard.unusual.metrics))
 
 
 def live_alert(stored: alerts.Stored, host: Host) -> Alert:

@@ -3,6 +3,7 @@
 import dataclasses
 
 from aggregator.analysis import health
+from aggregator.analysis.core_metrics import METRICS
 from aggregator.analysis.quiet import Quiet
 from aggregator.live.alerts import Change
 from aggregator.live.engine import Engine
@@ -64,10 +65,10 @@ class Shard:
         stream.take_range(from_seq, to_seq)
 
 
-def new_shard(now: float) -> Shard:
-    """An empty shard; the minutes before that of `now` (Unix s) are closed."""
+def new_shard(now: float, watched: tuple[str, ...] = METRICS) -> Shard:
+    """An empty shard; the minutes before that of `now` (Unix s) are closed. `watched`: the metrics watched for anomalies."""
     hosts, layouts = Hosts(), Layouts()
     return Shard(hosts, layouts, OpenMinutes(int(now // MINUTE) * MINUTE), Columns(health.INPUTS, layouts),
-                 Columns(FIGURES, layouts), Engine(hosts, layouts))
+                 Columns(FIGURES, layouts), Engine(hosts, layouts), unusual=Unusual(watched))
 
 

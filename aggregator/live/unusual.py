@@ -1,8 +1,9 @@
 """What is unusual now: the anomaly detector over all hosts of a slot, minute by minute, and the incidents that are open.
 
-Hosts have places in blocks of 60, which with 34 metrics are what the detector works on at once. A block has a detector, a
-detector of hosts and incidents of its own, so that the fleet grows by blocks, and a block can learn apart from the others what it
-missed before it joins them. A host's state is 26 kB. No I/O, no clock.
+Hosts have places in blocks of 60, which with their metrics (34 and those that a setting adds) are what the detector works on at
+once. A block has a detector, a detector of hosts and incidents of its own, so that the fleet grows by blocks, and a block can
+learn apart from the others what it missed before it joins them. A host's state is 26 kB, and 65 kB with 30 metrics more. No I/O,
+no clock.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from aggregator.analysis.anomaly.incidents import Incidents
 from aggregator.analysis.anomaly.parameters import DEFAULTS
 from aggregator.analysis.anomaly.state import Arrays
 from aggregator.analysis.core_metrics import METRICS
+from aggregator.live.frame import REAL_MAX
 from aggregator.live.minutes import MINUTE
 from shared import catalogue, wire
 
@@ -74,15 +76,18 @@ class StateError(ValueError):
 class Block:
     """Up to 60 hosts; `places`: by host id.
 
-    `save_at`: when to store it next (Unix s); `is_taught`: whether a stored state was restored.
+    `metrics`: METRICS, and after them those that only some hosts are expected to have. `save_at`: when to store it next (Unix s);
+    `is_taught`: whether a stored state was restored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: tuple[str, ...] = METRICS) -> None:
+        self.metrics = metrics
         self.places: dict[int, int] = {}
         self.save_at = 0.0
         self.is_taught = False
-        self._detector = Detector(PLACES * len(METRICS), STEPS_PER_DAY)
-        self._hosts = HostDetector(PLACES, len(METRICS), STEPS_PER_DAY)
+        self._optional = len(metrics) - len(METRICS)
+        self._detector = Detector(PLACES * len(metrics), STEPS_PER_DAY)
+        self._hosts = HostDetector(PLACES, len(metrics), STEPS_PER_DAY, optional=self._optional)
         self._incidents = Incidents.none(PLACES, DEFAULTS.host_alert, DEFAULTS.calm_hours, STEPS_PER_DAY)
 
     @property
@@ -125,8 +130,8 @@ class Block:
         expected, shape = self._detector.expected(step), values.shape
         middle, reach = expected.middle.reshape(shape), SIGMA * expected.sd.reshape(shape).astype(np.float64)
         shares = self._hosts.shares(deviation)
-        return [[_explaining(i, float(shares[place, i]), float(values[place, i]), float(middle[place, i] - reach[place, i]),
-                             float(middle[place, i] + reach[place, i]))
+        return [[_explaining(self.metrics[i], float(shares[place, i]), float(values[place, i]),
+                             float(middle[place, i] - reach[place, i]), float(middle[place, i] + reach[place, i]))
                  for i in np.argsort(-shares[place], kind="stable")[:EXPLAINING].tolist()
                  if shares[place, i] > 0 and np.isfinite(middle[place, i])] for place in places]
 
@@ -135,13 +140,13 @@ class Block:
         place = self.places[host_id]
         own, together = self._parts(place, self._detector.arrays(), self._hosts.arrays())
         hot = int(self._incidents.hot[place])
-        return msgspec.msgpack.encode(Packed(list(METRICS), place, _packed(own), _packed(together), hot))
+        return msgspec.msgpack.encode(Packed(list(self.metrics), place, _packed(own), _packed(together), hot))
 
-    @staticmethod
-    def _parts(place: int, detector: Arrays, hosts: Arrays) -> tuple[Arrays, Arrays]:
+    def _parts(self, place: int, detector: Arrays, hosts: Arrays) -> tuple[Arrays, Arrays]:
         """Views of what belongs to a place, and what all places of a block have in common."""
-        series = slice(place * len(METRICS), (place + 1) * len(METRICS))
-        return ({name: array[..., series] if array.shape[-1] == PLACES * len(METRICS) else array
+        count = len(self.metrics)
+        series = slice(place * count, (place + 1) * count)
+        return ({name: array[..., series] if array.shape[-1] == PLACES * count else array
                  for name, array in detector.items()},
                 {name: array[place:place + 1] if len(array) == PLACES else array for name, array in hosts.items()})
 
@@ -153,7 +158,7 @@ class Block:
         detector, hosts, problems = self._detector.arrays(), self._hosts.arrays(), dict[int, str]()
         for host_id, state in states.items():
             try:
-                packed = _unpacked(state)
+                packed = _unpacked(state, self.metrics)
                 place = self.add(host_id, packed.place)
                 own, together = self._parts(place, detector, hosts)
                 for array, content in [*_pairs(own, packed.detector), *_pairs(together, packed.hosts)]:
@@ -164,18 +169,19 @@ class Block:
                 if host_id not in self.places:
                     self.add(host_id)
         if len(problems) < len(states):
-            self._detector, self._hosts = Detector.restored(detector, STEPS_PER_DAY), HostDetector.restored(hosts, STEPS_PER_DAY)
+            self._detector = Detector.restored(detector, STEPS_PER_DAY)
+            self._hosts = HostDetector.restored(hosts, STEPS_PER_DAY, optional=self._optional)
             self.is_taught = True
         return problems
 
 
-def _unpacked(state: bytes) -> Packed:
+def _unpacked(state: bytes, metrics: tuple[str, ...]) -> Packed:
     """Raises StateError."""
     try:
         packed = msgspec.msgpack.decode(state, type=Packed)
     except msgspec.MsgspecError as error:
         raise StateError(str(error)) from None
-    if tuple(packed.metrics) != METRICS:
+    if tuple(packed.metrics) != metrics:
         raise StateError("other metrics were watched")
     return packed
 
@@ -196,10 +202,10 @@ def _pairs(arrays: Arrays,
         yield array, np.frombuffer(content, array.dtype).reshape(array.shape)
 
 
-def _explaining(metric: int, share: float, value: float, low: float, high: float) -> wire.Explaining:
-    lowest, highest = catalogue.bounds(METRICS[metric])
-    return wire.Explaining(metric=METRICS[metric], share=round(share, 3), value=_short(value), low=_short(max(low, lowest)),
-                           high=_short(min(high, highest)))
+def _explaining(metric: str, share: float, value: float, low: float, high: float) -> wire.Explaining:
+    lowest, highest = catalogue.bounds(metric)  # perhaps none: what is told must be finite all the same
+    return wire.Explaining(metric=metric, share=round(share, 3), value=_short(value), low=_short(max(lowest, -REAL_MAX, low)),
+                           high=_short(min(highest, REAL_MAX, high)))
 
 
 def _short(value: float) -> float:
@@ -211,10 +217,11 @@ class Unusual:
     """All hosts of a slot.
 
     `open`: the open incident of each host (by id) that has one; `waiting`: hosts whose state is still to be brought up to date,
-    of which nothing is judged yet; `blocks`: the others.
+    of which nothing is judged yet; `blocks`: the others. `metrics`: METRICS, and after them those watched in addition.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: tuple[str, ...] = METRICS) -> None:
+        self.metrics = metrics
         self.blocks: list[Block] = []
         self.open: dict[int, Incident] = {}
         self.waiting: set[int] = set()
@@ -224,7 +231,7 @@ class Unusual:
         """One minute of all hosts: their scores, and the incidents that began, grew worse or ended. Hosts met first are new."""
         known = [i for i, host_id in enumerate(host_ids.tolist()) if host_id not in self.waiting]
         rows = np.array([self._row(host_id) for host_id in host_ids[known].tolist()], np.int64)
-        every = np.full((len(self.blocks) * PLACES, len(METRICS)), np.nan)
+        every = np.full((len(self.blocks) * PLACES, len(self.metrics)), np.nan)
         every[rows] = values[known]
         scores, series, changed = np.zeros(len(every), np.float32), np.zeros(every.shape, np.float32), list[Incident]()
         for i, block in enumerate(self.blocks):
@@ -283,7 +290,7 @@ class Unusual:
         if row is None:
             at = next((i for i, block in enumerate(self.blocks) if len(block.places) < PLACES), len(self.blocks))
             if at == len(self.blocks):
-                self.blocks.append(Block())
+                self.blocks.append(Block(self.metrics))
             row = self._rows[host_id] = at * PLACES + self.blocks[at].add(host_id)
         return row
 

@@ -6,16 +6,21 @@ from datetime import UTC, datetime, timedelta
 
 import anomaly_rig
 import builders
+import msgspec
 import numpy as np
 import pytest
 from ingest_rig import Listener
 from psycopg.types.json import Jsonb
 
-from aggregator.live.unusual import Unusual
+from aggregator.analysis.core_metrics import METRICS, with_more
+from aggregator.analysis.rules import Rule
+from aggregator.live.unusual import Packed, Unusual
 from aggregator.store import detector_states
 from shared import database
 from shared.topics import Topics
 
+QUEUE = "custom.queue_length"
+MORE = with_more([QUEUE])
 AHEAD = 4  # minutes of samples that an agent may be ahead of the clock
 
 
@@ -25,20 +30,25 @@ class Host:
     def __init__(self, agent, clock, rows, eventually, database_url):
         self.agent, self.clock, self.rows, self.eventually = agent, clock, rows, eventually
         self.start = self.now = int(time.time()) // 60 * 60
-        self.fed = []
+        self.fed, self.metrics = [], METRICS
         clock.move_to(self.now + 1)
         with database.open_connection(database_url, "test") as connection:
             self.id = builders.store_host(connection, "web-1", received_at=None)
-            state = anomaly_rig.learnt(self.now, self.id).blocks[0].packed(self.id)
-            with connection.cursor() as cursor:
-                detector_states.write(cursor, self.now, [(self.id, state)])
+            self.store_state(connection)
+
+    def store_state(self, connection):
+        """What was learnt of the days before `start`."""
+        state = anomaly_rig.learnt(self.start, self.id, self.metrics).blocks[0].packed(self.id)
+        with connection.cursor() as cursor:
+            detector_states.write(cursor, self.start, [(self.id, state)])
 
     def live(self, minutes, *, burst=False):
         """One sample a minute, until they are stored and their minutes closed."""
         for first in range(0, minutes, AHEAD):
             self.clock.move_to(self.now + 1)
             for _ in range(min(AHEAD, minutes - first)):
-                self.agent.sample(anomaly_rig.sample(self.now, burst=burst), ts=self.now + 30.0, interval=600.0)
+                values = anomaly_rig.sample(self.now, burst=burst, metrics=self.metrics)
+                self.agent.sample(values, ts=self.now + 30.0, interval=600.0)
                 self.fed.append((self.now, burst))
                 self.now += 60
             self.agent.await_stored()
@@ -75,9 +85,9 @@ def anomalies(rows):
                 "FROM anomaly ORDER BY id")
 
 
-def ready(ingest, eventually):
+def ready(ingest, eventually, **options):
     """An ingest whose hosts are all judged."""
-    service = ingest()
+    service = ingest(**options)
     eventually(lambda: service.gauges.registry.get_sample_value("drumbeat_ingest_samples_total") is not None
                and not service.gauges.waiting._value.get(), 10)
     return service
@@ -165,21 +175,50 @@ def test_without_anomalies_nothing_is_judged_and_no_alert_stays(ingest, host, ro
     assert "anomaly.score" not in keys
 
 
-def test_history_is_learnt_where_nothing_was_stored_of_a_detector(ingest, host, rows, eventually, database_url):
-    """An ingest that begins to look for anomalies learns the last day from the rollups."""
+def test_a_metric_of_ones_own_is_watched_where_the_setting_names_it(ingest, host, listener, topic_root, rows, eventually,
+                                                                    database_url):
+    """It explains an anomaly, with a finite range; a rule of kind baseline hears its score, and is not measured without."""
+    rule = Rule(name="odd_queue", kind="baseline", metric=QUEUE, warning=2.0, recover_for=3600.0)
+    rows("INSERT INTO rule (name, definition) VALUES (%s, %s) RETURNING 1", rule.name, Jsonb(msgspec.to_builtins(rule)))
+    host.metrics = MORE
     with database.open_connection(database_url, "test") as connection:
-        connection.execute("DELETE FROM detector_state")
+        host.store_state(connection)
+    ready(ingest, eventually, watched=MORE)
+    host.live(4)
+    host.live(4, burst=True)
+    (*_, metrics), = anomalies(rows)
+    told, = (each for each in metrics if each["metric"] == QUEUE)
+    assert 0 < told["low"] < 20 < told["high"] < 60 < told["value"]
+    alert = Topics(topic_root).alert("web-1", rule.name)
+    listener.poll(lambda: listener.retained.get(alert, {}).get("state") == "firing")
+    ingest.close()
+    ready(ingest, eventually)
+    state = "SELECT state FROM alert WHERE rule = 'odd_queue'"
+    eventually(lambda: rows(state) == [("resolved",)], 10)
+    host.live(4, burst=True)
+    ingest.close()
+    assert rows(state) == [("resolved",)]
+    (stored,), = rows("SELECT state FROM detector_state")
+    assert tuple(msgspec.msgpack.decode(stored, type=Packed).metrics) == METRICS
+
+
+@pytest.mark.parametrize("metrics", [METRICS, MORE], ids=["nothing", "other-metrics"])
+def test_history_is_learnt_where_nothing_was_stored_of_a_detector(ingest, host, rows, eventually, database_url, metrics):
+    """An ingest that begins to look for anomalies, or for those of one metric more, learns the last day from the rollups."""
+    with database.open_connection(database_url, "test") as connection:
+        if metrics == METRICS:
+            connection.execute("DELETE FROM detector_state")
         now = datetime.fromtimestamp(host.start, UTC)
         builders.store_partitions(connection, now - timedelta(days=1), now)
         for start in range(host.start - 7200, host.start, 60):
-            means = {metric: (value, value, value) for metric, value in anomaly_rig.sample(start).items()}
+            means = {metric: (value, value, value) for metric, value in anomaly_rig.sample(start, metrics=metrics).items()}
             builders.store_rollup(connection, "rollup_1m", host.id, datetime.fromtimestamp(start, UTC), 12, means)
-    ready(ingest, eventually)
+    ready(ingest, eventually, watched=metrics)
     ingest.close()
     (state,), = rows("SELECT state FROM detector_state")
-    alone = Unusual()
+    alone = Unusual(metrics)
     for start in range(host.start - 7200, host.start, 60):
-        alone.step(start, np.array([host.id]), anomaly_rig.minute(start)[None])
+        alone.step(start, np.array([host.id]), anomaly_rig.minute(start, metrics=metrics)[None])
     assert bytes(state) == alone.blocks[0].packed(host.id)
 
 

@@ -93,6 +93,7 @@ GOOD = {"name": "a", "metric": "cpu.percent", "warning": 80.0}
     ({"sensor_limits": True}, "sensor_limits", "sensor's own"),
     ({"kind": "baseline", "window": 60.0}, "window", "does not look back"),
     ({"kind": "baseline", "metric": "cpu.count"}, "metric", "not watched for anomalies"),
+    ({"kind": "baseline", "metric": "custom.wait{queue=*}"}, "metric", "full name"),
     ({"kind": "baseline", "comparison": "<="}, "comparison", "use >= or >"),
     ({"kind": "composite", "metric": "", "warning": None}, "rules", "name the rules"),
     ({"kind": "composite", "rules": ["a"]}, "rules", "itself"),
@@ -113,6 +114,12 @@ def test_own_metrics_need_no_catalogue() -> None:
     """What begins with custom. or http. may have any name."""
     for metric in ("custom.queue_length", "http.latency_ms{endpoint=*}"):
         assert rule_problems.problems(read_rule(GOOD | {"metric": metric}), KNOWN) == {}
+
+
+def test_a_baseline_may_name_a_metric_of_ones_own() -> None:
+    """Whether ingest watches it is a setting, which rules do not know."""
+    for metric in ("custom.queue_length", "custom.wait{queue=mail}", "http.latency_ms"):
+        assert rule_problems.problems(read_rule(GOOD | {"kind": "baseline", "metric": metric, "warning": 2.0}), KNOWN) == {}
 
 
 def test_overrides_replace_what_they_set() -> None:

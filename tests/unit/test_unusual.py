@@ -6,11 +6,11 @@ import pytest
 from alert_builders import START, Fleet
 from anomaly_rig import LEARNT_DAYS, learnt, minute
 
-from aggregator.analysis.core_metrics import METRICS
+from aggregator.analysis.core_metrics import METRICS, MetricError, with_more
 from aggregator.analysis.rules import Override, Rule
 from aggregator.live.minutes import OpenMinutes, Rows, pooled
 from aggregator.live.unusual import PLACES, Block, Packed, Unusual
-from shared import catalogue
+from shared import catalogue, wire
 
 BEGIN = 1_795_219_200  # midnight
 
@@ -24,6 +24,79 @@ def test_the_watched_metrics_are_core_metrics():
     """Each is in the catalogue, once, and without labels."""
     assert len(set(METRICS)) == len(METRICS)
     assert set(METRICS) <= set(catalogue.CORE_NAMES)
+
+
+def test_more_metrics_are_watched_after_those():
+    """Their order in the setting means nothing, since a state is learnt for one order; none twice."""
+    more = ("http.up{url=a}", "custom.queue_length", "disk.percent{mount=/var}", "custom.queue_length")
+    assert with_more(()) == METRICS
+    assert with_more(more) == with_more(more[::-1]) == (*METRICS, *sorted(set(more)))
+
+
+@pytest.mark.parametrize(("names", "words"), [
+    (["cpu.percent"], "'cpu.percent': it is always watched"), (["custom.queue_*"], "no full name"), (["queue"], "no full name"),
+    (["custom.wait{queue=*}"], "no full name"), (["anomaly.score"], "makes it itself"), (["custom.jobs_total"], "only grows"),
+    (["cpu.percnt"], "no such metric"), ([f"custom.m{i}" for i in range(31)], "31 metrics; at most 30")])
+def test_what_cannot_be_watched_is_refused_with_the_mend(names, words):
+    """The name at fault and what is wrong with it."""
+    with pytest.raises(MetricError, match=words.replace("*", r"\*")):
+        with_more(names)
+
+
+def queued(start, length, *, burst=False):
+    """A minute with a queue of about that length; NaN: without one."""
+    return np.append(minute(start, burst=burst), length + np.random.default_rng(start).normal())
+
+
+def test_a_burst_of_a_metric_of_ones_own_is_explained_by_it():
+    """All else as usual: an incident of the host that has the metric, which makes it up; the range told is finite."""
+    unusual, changed = Unusual(with_more(["custom.queue_length"])), []
+    for i in range(-LEARNT_DAYS * 1440, 60):
+        start = BEGIN + 60 * i
+        changed += stepped(unusual, start, queued(start, 20.0 if i < 0 else 100.0), queued(start, np.nan))[1]
+    assert {one.host_id for one in changed} == {1}
+    first = changed[0].metrics[0]
+    assert first.metric == "custom.queue_length"
+    assert first.share > 0.9
+    assert 0 < first.low < 20 < first.high < 60 < first.value
+    assert msgspec.json.decode(wire.encode(first), type=wire.Explaining) == first
+
+
+def test_a_host_without_a_watched_metric_is_judged_by_the_others():
+    """Its score is what it is where the metric is not watched, on usual days and in a burst."""
+    unusual, plain, more = Unusual(with_more([f"custom.m{i}" for i in range(5)])), learnt(BEGIN), np.full(5, np.nan)
+    for i in range(-LEARNT_DAYS * 1440, 60):
+        start = BEGIN + 60 * i
+        values = minute(start, burst=40 <= i < 44)
+        judged, changed = stepped(unusual, start, np.append(values, more))
+        if i >= 0:
+            expected, too = stepped(plain, start, values)
+            assert judged.scores[0] == pytest.approx(expected.scores[0], rel=1e-3)
+            assert not judged.series[0, len(METRICS):].any()
+            assert [one.metrics[0].metric for one in changed] == [one.metrics[0].metric for one in too]
+    assert unusual.open
+
+
+@pytest.mark.parametrize("value", [1e25, 3e38])
+def test_values_that_fill_a_real_raise_nothing_that_is_not_finite(value):
+    """A metric of one's own has no bounds: scores and what is told stay numbers."""
+    unusual, rng = Unusual(with_more(["custom.x"])), np.random.default_rng(1)
+    for i in range(-LEARNT_DAYS * 1440, 10):
+        start = BEGIN + 60 * i
+        own = value * (rng.uniform(-0.01, 0.01) + (i >= 0))
+        judged, changed = stepped(unusual, start, np.append(minute(start, burst=i >= 0), own))
+        assert np.isfinite(judged.scores).all()
+        assert all(np.isfinite([each.low, each.high, each.value]).all() for one in changed for each in one.metrics)
+    assert unusual.open
+
+
+def test_a_state_of_other_metrics_is_not_taken():
+    """After a change of the setting a host learns anew, and its state says for which metrics."""
+    more = with_more(["custom.queue_length"])
+    state = learnt(BEGIN, metrics=more).blocks[0].packed(1)
+    assert Block().restore({1: state}) == {1: "other metrics were watched"}
+    assert Block(with_more(["custom.queue"])).restore({1: state}) == {1: "other metrics were watched"}
+    assert Block(more).restore({1: state}) == {}
 
 
 def test_a_burst_is_one_incident_with_begin_peak_and_end():

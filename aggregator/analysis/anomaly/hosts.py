@@ -3,7 +3,8 @@
 The distance is Mahalanobis' of the clipped deviations z (`Detector.score`) under the host's own covariance C, learnt as slowly
 as the baseline: d² = z' (C + ridge)⁻¹ z. Metrics that always move together count once, one that leaves its companions much.
 
-1. d is divided by the root of the number of metrics, so that hosts with many and with few are alike: 1 is usual.
+1. d is divided by the root of the number of metrics, so that hosts with many and with few are alike: 1 is usual. Metrics that
+   are `optional` count only for hosts on which they were ever seen to move, so that the others' scores are not made smaller.
 2. The score is d's short mean, plus the onset: a share of what d exceeds by now the short mean it had before.
 3. Learning takes a row every 5 minutes at most; a host's inverse is made anew after an hour of them in its first days, then after
    6 hours, the hosts taking turns.
@@ -48,10 +49,15 @@ class HostState:
 
 
 class HostDetector:
-    """Hosts of one layout: each has the same number of metrics, sampled `steps_per_day` times a day."""
+    """Hosts of one layout: each has the same number of metrics, sampled `steps_per_day` times a day.
 
-    def __init__(self, hosts: int, metrics: int, steps_per_day: int, parameters: Parameters = DEFAULTS) -> None:
+    `optional`: how many of the metrics, the last ones, only some hosts are expected to have.
+    """
+
+    def __init__(self, hosts: int, metrics: int, steps_per_day: int, parameters: Parameters = DEFAULTS, *,
+                 optional: int = 0) -> None:
         self.parameters = parameters
+        self._first_optional = metrics - optional
         self._steps_per_day = steps_per_day
         self._learns_every = max(1, steps_per_day // LEARNS_A_DAY)
         self._weight = np.float32(-np.expm1(-24 / (parameters.host_hours * steps_per_day)))
@@ -59,12 +65,12 @@ class HostDetector:
         self._before = NEVER
 
     @classmethod
-    def restored(cls, arrays: Arrays, steps_per_day: int, parameters: Parameters = DEFAULTS) -> Self:
+    def restored(cls, arrays: Arrays, steps_per_day: int, parameters: Parameters = DEFAULTS, *, optional: int = 0) -> Self:
         """As it was when `arrays` was called. Raises ValueError where they are not such arrays."""
         shape = np.shape(arrays.get("covariance", ()))
         if len(shape) != 3:
             raise ValueError("anomaly state of hosts: covariance must have three axes")
-        detector = cls(shape[0], shape[1], steps_per_day, parameters)
+        detector = cls(shape[0], shape[1], steps_per_day, parameters, optional=optional)
         for name, pattern in detector._state.arrays().items():
             setattr(detector._state, name, checked(arrays, name, pattern).copy())
         detector._before = newest(arrays)
@@ -112,7 +118,13 @@ class HostDetector:
 
     def _distance(self, z: Floats) -> Floats:
         squared = np.einsum("hi,hi->h", z, np.matmul(self._state.inverse, z[:, :, None])[:, :, 0])
-        found: Floats = np.sqrt(np.maximum(squared, np.float32(0)) / np.float32(max(1, z.shape[1])))
+        found: Floats = np.sqrt(np.maximum(squared, np.float32(0)) / self._counted())
+        return found
+
+    def _counted(self) -> Floats:
+        """How many metrics each host has, at least 1."""
+        variance = np.diagonal(self._state.covariance, axis1=1, axis2=2)[:, self._first_optional:]
+        found: Floats = np.maximum(self._first_optional + (variance > 0).sum(axis=1), 1).astype(np.float32)
         return found
 
     def _learn(self, z: Floats, is_there: NDArray[np.bool_], step: int) -> None:
