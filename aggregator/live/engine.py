@@ -402,7 +402,7 @@ class Engine:
                 del self._absent[key]
                 changes += self._turns.end(key, float(self._clock[key[0]]), "the host has no such metric any more")
         changes += self._turns.calm(self._clock, now)
-        return self._finished(changes, is_tick=True)
+        return self._finished(changes, now=now)
 
     def _silence(self, now: float, connected_at: float) -> list[Change]:
         """Hosts that have gone, and those that are back."""
@@ -437,8 +437,11 @@ class Engine:
         """An alert was resolved by hand, as the table says: it does not fire again before its condition has passed."""
         self._turns.release(alert)
 
-    def _finished(self, changes: list[Change], *, is_tick: bool = False) -> list[Change]:
-        """What follows from changes: hosts that went down hide their alerts; composite rules look at their hosts again."""
+    def _finished(self, changes: list[Change], *, now: float = 0.0) -> list[Change]:
+        """What follows from changes: hosts that went down hide their alerts; composite rules look at their hosts again.
+
+        `now`: of a tick; for hosts without samples it is the time that passes.
+        """
         for change in list(changes):
             kind = self._kind(change.alert.rule)
             if kind == "host_down" and change.kind == "firing":
@@ -446,12 +449,13 @@ class Engine:
         composites = self._by_kind.get("composite", ())
         if composites:
             names = {rule.name for rule in composites}
-            rows = hosts_of(changes) | ({key[0] for key in self._turns.conditions.of if key[1] in names} if is_tick else set())
-            if is_tick and self._recompose:
+            rows = hosts_of(changes) | ({key[0] for key in self._turns.conditions.of if key[1] in names} if now else set())
+            if now and self._recompose:
                 rows, self._recompose = rows | {key[0] for key in self._turns.alerts}, False
-            latest = {change.alert.host.row: change.at for change in changes}
+            latest = {(change.alert.host.row, change.alert.rule): change.at for change in changes}
             changes += self._hold(((row, rule.name, ""), float(self._is_composed(row, rule)),
-                                   max(latest.get(row, 0.0), float(self._clock[row]))) for row in rows for rule in composites
+                                   max([float(self._clock[row]) or now, *(latest.get((row, name), 0.0) for name in rule.rules)]))
+                                  for row in rows for rule in composites
                                   if not (self._turns.hides_with_its_host(rule) and self._is_silent(row)))
         return changes
 
