@@ -164,12 +164,13 @@ def test_health_is_retained(ingest, agent, broker, topic_root):
     agent.await_watermark(1)
     seen = {}
     topics = Topics(topic_root)
-    panel = bus.Client(bus.read_brokers(broker.url), "panel", lambda topic, payload, _: seen.update({topic.decode(): payload}),
-                       subscriptions=[topics.health("+"), topics.fleet_health()])
-    deadline = time.monotonic() + 15
-    while len(seen) < 2 and time.monotonic() < deadline:
-        panel.poll(0.05)
-    panel.close()
+    deadline = time.monotonic() + 20
+    while len(seen) < 2 and time.monotonic() < deadline:  # who subscribes in the moment of the publication may miss it on NATS
+        with bus.Client(bus.read_brokers(broker.url), "panel", lambda topic, payload, _: seen.update({topic.decode(): payload}),
+                        subscriptions=[topics.health("+"), topics.fleet_health()]) as panel:
+            soon = time.monotonic() + 3
+            while len(seen) < 2 and time.monotonic() < soon:
+                panel.poll(0.05)
     assert json.loads(seen[topics.health("web-1")])["status"] == "critical"
     assert json.loads(seen[topics.fleet_health()])["hosts"] == 1
 
