@@ -49,12 +49,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
                       host=settings.host or host_name(socket.gethostname()), max_due=settings.max_due)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
-    try:
-        server = probes.Probes("scheduler", settings.probe_listen, settings.probe_port, service.live, service.ready,
-                               service.gauges.registry)
-    except OSError as error:
-        raise SettingsError(f"--probe-port: cannot listen on {settings.probe_listen}:{settings.probe_port}: "
-                            f"{error.strerror}; choose a free port, or 0 for any") from None
+    server = probes.open_probes("scheduler", settings.probe_listen, settings.probe_port,
+                                service.live, service.ready, service.gauges.registry)
     try:
         service.run()
     finally:

@@ -23,7 +23,6 @@ log = logs.get("scheduler")
 
 NAME = "drumbeat-scheduler"
 STALL_SECONDS = 60.0
-RETRY_SECONDS = 0.5
 POLL_SECONDS = 1.0
 CONFIRM_SECONDS = 0.2
 BACKLOG_SECONDS = 5.0
@@ -64,20 +63,7 @@ class Service:
 
     def run(self) -> None:
         """Until `stop`. Only what nothing can be done about leaves it as an exception."""
-        while not self._has_to_stop():
-            if not database.wait_until_ready(self._url, NAME, self._has_to_stop):
-                return
-            try:
-                database.migrate(self._url)
-                with database.open_connection(self._url, NAME) as connection:
-                    connection.execute("SET statement_timeout = '30s'")
-                    connection.execute("SET idle_in_transaction_session_timeout = '30s'")
-                    self._work(connection)
-            except database.Unavailable as error:
-                logs.event(log, "database went away", logging.WARNING, error=str(error).strip().partition("\n")[0])
-                time.sleep(RETRY_SECONDS)
-            finally:
-                self._is_working = False
+        database.keep_working(self._url, NAME, self._work, self._has_to_stop, log)
 
     def _has_to_stop(self) -> bool:
         self._alive_at = time.monotonic()
@@ -99,6 +85,7 @@ class Service:
                 client.poll(0.05)
                 self._confirm(teller, rounds, is_last=True)
         finally:
+            self._is_working = False
             client.close()
             self._client = None
             bell.close()

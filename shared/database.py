@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 log = logs.get("database")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+RETRY_SECONDS = 0.5
 MIGRATION_LOCK = 0x6472_756D  # "drum", the advisory lock that one migrating service holds
 
 if TYPE_CHECKING:
@@ -32,13 +33,18 @@ if TYPE_CHECKING:
     """The database cannot be reached, broke the connection off, or all connections are busy: wait and try again."""
 else:
     def __getattr__(name):  # noqa: ANN001, ANN202 (the type is above)
-        """`Unavailable`, without loading SQLAlchemy (12 MB) for those who need none: not loaded, it has raised nothing."""
         if name != "Unavailable":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        own, engines = (psycopg.OperationalError, psycopg.InterfaceError), sys.modules.get("sqlalchemy.exc")
-        if engines is None:
-            return own
-        return (*own, engines.OperationalError, engines.InterfaceError, engines.TimeoutError)
+        return _unavailable()
+
+
+def _unavailable() -> tuple[type[Exception], ...]:
+    """`Unavailable`, without loading SQLAlchemy (12 MB) for those who need none: not loaded, it has raised nothing."""
+    own, engines = (psycopg.OperationalError, psycopg.InterfaceError), sys.modules.get("sqlalchemy.exc")
+    if engines is None:
+        return own
+    return (*own, engines.OperationalError, engines.InterfaceError, engines.TimeoutError)
+
 
 Refused = (psycopg.DataError, psycopg.IntegrityError)
 """The database is well, but does not take this row."""
@@ -96,6 +102,26 @@ def wait_until_ready(url: str, name: str, is_stopping: Callable[[], bool], *, ma
         time.sleep(random.uniform(delay / 2, delay))  # noqa: S311
         delay = min(delay * 2, max_delay)
     return False
+
+
+def keep_working(url: str, name: str, work: Callable[[Connection], None], is_stopping: Callable[[], bool],
+                 told: logging.Logger) -> None:
+    """Call `work` with a connection to the migrated schema, and again on a new one whenever the database went away.
+
+    Until `is_stopping`, which is asked at least every few seconds. `told` is the service's log.
+    """
+    while not is_stopping():
+        if not wait_until_ready(url, name, is_stopping):
+            return
+        try:
+            migrate(url)
+            with open_connection(url, name) as connection:
+                connection.execute("SET statement_timeout = '30s'")
+                connection.execute("SET idle_in_transaction_session_timeout = '30s'")
+                work(connection)
+        except _unavailable() as error:
+            logs.event(told, "database went away", logging.WARNING, error=str(error).strip().partition("\n")[0])
+            time.sleep(RETRY_SECONDS)
 
 
 @contextlib.contextmanager

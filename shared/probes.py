@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from shared.settings import SettingsError
+
 Checks = Callable[[], Mapping[str, str]]
 """Part name → what is wrong with it; empty text where all is well."""
 
@@ -60,3 +62,12 @@ class Probes:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def open_probes(service: str, listen: str, port: int, live: Checks, ready: Checks, registry: CollectorRegistry) -> Probes:
+    """The probes of a service. Raises SettingsError where the address cannot be had."""
+    try:
+        return Probes(service, listen, port, live, ready, registry)
+    except OSError as error:
+        raise SettingsError(f"--probe-port: cannot listen on {listen}:{port}: {error.strerror}; "
+                            "choose a free port, or 0 for any") from None

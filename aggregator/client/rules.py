@@ -12,6 +12,7 @@ from aggregator.analysis import rule_files
 from aggregator.analysis.rule_files import Plan, RuleFile
 from aggregator.client import api, rule_texts, screen
 from aggregator.client.hosts import wanted_labels
+from aggregator.client.verbs import read_verb
 from shared import settings
 
 USAGE = """usage: drumbeat rules list [--name PART] [--json]
@@ -69,14 +70,9 @@ class Testing(Comparing, frozen=True, kw_only=True):
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the command; 1 where the API cannot be asked, the file is unusable or a rule in it is wrong."""
-    verb = argv[0] if argv else ""
-    if verb in ("-h", "--help", "help"):
-        print(USAGE)
-        return 0
-    if verb not in _VERBS:
-        wrong = f"unknown verb {verb!r}" if verb else "a verb is missing"
-        print(f"drumbeat rules: {wrong}\n\n{USAGE}", file=sys.stderr)
-        return 2
+    verb = read_verb("rules", argv, _VERBS, USAGE)
+    if isinstance(verb, int):
+        return verb
     kind, positional, act = _VERBS[verb]
     own = settings.load(kind, f"rules {verb}", argv[1:], environ, positional=positional)
     try:

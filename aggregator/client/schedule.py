@@ -1,6 +1,5 @@
 """`drumbeat schedule add|show|next|run|pause|resume|delete`: one schedule, through the API."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ from msgspec import Meta
 
 from aggregator.client import api, executions, schedule_texts, schedule_wishes, screen
 from aggregator.client.schedule_wishes import AddSettings, Words
+from aggregator.client.verbs import read_verb
 from shared import settings
 from shared.schedules import FINAL, NAME
 from shared.settings import SettingsError
@@ -49,14 +49,9 @@ class RunSettings(OneSettings, frozen=True, kw_only=True):
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the command; 1 where the API cannot be asked or refuses, or a run that was waited for did not complete."""
-    verb = argv[0] if argv else ""
-    if verb in ("-h", "--help", "help"):
-        print(USAGE)
-        return 0
-    if verb not in _VERBS:
-        wrong = f"unknown verb {verb!r}" if verb else "a verb is missing"
-        print(f"drumbeat schedule: {wrong}\n\n{USAGE}", file=sys.stderr)
-        return 2
+    verb = read_verb("schedule", argv, _VERBS, USAGE)
+    if isinstance(verb, int):
+        return verb
     kind, act = _VERBS[verb]
     own = settings.load(kind, f"schedule {verb}", argv[1:], environ, positional=("name",))
     try:

@@ -1,6 +1,5 @@
 """`drumbeat silence list|add|end`: keep alerts from notifying for a while."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -9,6 +8,7 @@ from msgspec import Meta
 
 from aggregator.client import api, screen
 from aggregator.client.hosts import labels, wanted_labels
+from aggregator.client.verbs import read_verb
 from shared import settings
 from shared.settings import SettingsError
 from shared.wire import Severity
@@ -55,14 +55,9 @@ class AddSettings(api.Settings, frozen=True, kw_only=True):
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the command; 1 where the API cannot be asked or refuses."""
-    verb = argv[0] if argv else ""
-    if verb in ("-h", "--help", "help"):
-        print(USAGE)
-        return 0
-    if verb not in _VERBS:
-        wrong = f"unknown verb {verb!r}" if verb else "a verb is missing"
-        print(f"drumbeat silence: {wrong}\n\n{USAGE}", file=sys.stderr)
-        return 2
+    verb = read_verb("silence", argv, _VERBS, USAGE)
+    if isinstance(verb, int):
+        return verb
     kind, positional, act = _VERBS[verb]
     own = settings.load(kind, f"silence {verb}", argv[1:], environ, positional=positional)
     try:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from aggregator.client import screen
+from aggregator.client.verbs import read_verb
 from shared import database, logs, settings
 from shared.names import TOKEN_NAME
 from shared.settings import SettingsError
@@ -56,14 +57,9 @@ class Creation(Revocation, frozen=True, kw_only=True):
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the command; 1 where the name is taken or unknown, or the database cannot be reached."""
-    verb = argv[0] if argv else ""
-    if verb in ("-h", "--help", "help"):
-        print(USAGE)
-        return 0
-    if verb not in _VERBS:
-        wrong = f"unknown verb {verb!r}" if verb else "a verb is missing"
-        print(f"drumbeat token: {wrong}\n\n{USAGE}", file=sys.stderr)
-        return 2
+    verb = read_verb("token", argv, _VERBS, USAGE)
+    if isinstance(verb, int):
+        return verb
     kind, positional, act = _VERBS[verb]
     own = settings.load(kind, f"token {verb}", argv[1:], environ, positional=positional)
     logs.configure("warning")

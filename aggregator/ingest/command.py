@@ -61,12 +61,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
                       output=_output(settings, environ), anomalies=settings.anomalies, watched=watched)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
-    try:
-        server = probes.Probes("ingest", settings.probe_listen, settings.probe_port, service.live, service.ready,
-                               service.gauges.registry)
-    except OSError as error:
-        raise SettingsError(f"--probe-port: cannot listen on {settings.probe_listen}:{settings.probe_port}: "
-                            f"{error.strerror}; choose a free port, or 0 for any") from None
+    server = probes.open_probes("ingest", settings.probe_listen, settings.probe_port,
+                                service.live, service.ready, service.gauges.registry)
     try:
         service.run()
     finally:

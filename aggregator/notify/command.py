@@ -43,12 +43,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
                     workers=settings.workers)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
-    try:
-        server = probes.Probes("notifier", settings.probe_listen, settings.probe_port, worker.live, worker.ready,
-                               worker.gauges.registry)
-    except OSError as error:
-        raise SettingsError(f"--probe-port: cannot listen on {settings.probe_listen}:{settings.probe_port}: "
-                            f"{error.strerror}; choose a free port, or 0 for any") from None
+    server = probes.open_probes("notifier", settings.probe_listen, settings.probe_port,
+                                worker.live, worker.ready, worker.gauges.registry)
     guard.seal()
     try:
         worker.run()

@@ -19,7 +19,6 @@ log = logs.get("notifier")
 BEAT_SECONDS = 0.5
 BACKLOG_SECONDS = 5.0
 STALL_SECONDS = 60.0
-RETRY_SECONDS = 0.5
 LEAVE_SECONDS = 10.0
 
 
@@ -49,20 +48,7 @@ class Worker:
 
     def run(self) -> None:
         """Until `stop`. Only what nothing can be done about leaves it as an exception."""
-        while not self._has_to_stop():
-            if not database.wait_until_ready(self._url, "drumbeat-notifier", self._has_to_stop):
-                return
-            try:
-                database.migrate(self._url)
-                with database.open_connection(self._url, "drumbeat-notifier") as connection:
-                    connection.execute("SET statement_timeout = '30s'")
-                    connection.execute("SET idle_in_transaction_session_timeout = '30s'")
-                    self._work(connection)
-            except database.Unavailable as error:
-                logs.event(log, "database went away", logging.WARNING, error=str(error).strip().partition("\n")[0])
-                time.sleep(RETRY_SECONDS)
-            finally:
-                self._is_working = False
+        database.keep_working(self._url, "drumbeat-notifier", self._work, self._has_to_stop, log)
 
     def _has_to_stop(self) -> bool:
         self._alive_at = time.monotonic()
@@ -79,6 +65,7 @@ class Worker:
                 deliveries.collect(connection, BEAT_SECONDS)
             is_lost = False
         finally:
+            self._is_working = False
             deliveries.stop(None if is_lost else connection)
 
     def deliveries(self) -> Deliveries:
