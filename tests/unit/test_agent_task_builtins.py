@@ -1,15 +1,12 @@
 """Built-in tasks: Docker through the real library from a daemon of recorded answers, signals to a real process."""
 
-import json
-import re
-import socketserver
 import subprocess
-import threading
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from docker_daemon import Answering, Listening, serving
 
 from agent.collectors.processes import ProcessesCollector
 from agent.tasks import containers, signalling
@@ -29,65 +26,39 @@ INSPECT = {
 NOW = 1795219200.0  # 2026-11-21
 
 
-class Daemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+class Daemon(Listening):
     """Answers as a Docker daemon does, and remembers what it was told to do."""
-
-    daemon_threads = True
 
     def __init__(self, path):
         self.done: list[tuple[str, str]] = []
         super().__init__(path, Handler)
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Handler(Answering, BaseHTTPRequestHandler):
     def do_GET(self):
-        parts = self._path().split("/")
+        parts = self.asked().split("/")
         if parts[1] == "version":
-            return self._answer({"ApiVersion": "1.45", "MinAPIVersion": "1.24"})
-        if self._path() == "/containers/json":
-            return self._answer([{"Id": one} for one in (STOPPED, RECENT, NEVER, "f" * 64)])
+            return self.answer({"ApiVersion": "1.45", "MinAPIVersion": "1.24"})
+        if self.asked() == "/containers/json":
+            return self.answer([{"Id": one} for one in (STOPPED, RECENT, NEVER, "f" * 64)])
         found = [one for one in INSPECT.values() if one["Name"] == f"/{parts[2]}" or one["Id"].startswith(parts[2])]
-        return self._answer(found[0]) if found else self._answer({"message": "No such container"}, 404)
+        return self.answer(found[0]) if found else self.answer({"message": "No such container"}, 404)
 
     def do_POST(self):
-        self.server.done.append(("POST", self._path()))
-        if self._path() == "/images/prune":
-            return self._answer({"ImagesDeleted": [{"Deleted": "sha256:1"}, {"Untagged": "x"}], "SpaceReclaimed": 4096})
-        return self._answer(None, 204)
+        self.server.done.append(("POST", self.asked()))
+        if self.asked() == "/images/prune":
+            return self.answer({"ImagesDeleted": [{"Deleted": "sha256:1"}, {"Untagged": "x"}], "SpaceReclaimed": 4096})
+        return self.answer(None, 204)
 
     def do_DELETE(self):
-        self.server.done.append(("DELETE", self._path()))
-        self._answer(None, 204)
-
-    def _path(self):
-        return re.sub(r"^/v[0-9.]+", "", self.path.partition("?")[0])
-
-    def _answer(self, document, status=200):
-        body = b"" if document is None else json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def address_string(self):
-        return "unix"
-
-    def log_message(self, *_):
-        pass
+        self.server.done.append(("DELETE", self.asked()))
+        self.answer(None, 204)
 
 
 @pytest.fixture
 def daemon(tmp_path):
-    server = Daemon(str(tmp_path / "docker.sock"))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Daemon(str(tmp_path / "docker.sock"))) as server:
+        yield server
 
 
 def test_a_container_is_restarted(daemon):

@@ -1,14 +1,11 @@
 """Containers through the real Docker library, from a daemon of recorded answers on a Unix socket."""
 
-import json
 import os
-import re
-import socketserver
-import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
+from docker_daemon import Answering, Listening, serving
 
 from agent.collectors import docker
 from agent.collectors.docker import Docker
@@ -31,10 +28,8 @@ INSPECT = {
 }
 
 
-class Daemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+class Daemon(Listening):
     """Answers as a Docker daemon does; `cpu_ns` and `read` are the next stats of the running container."""
-
-    daemon_threads = True
 
     def __init__(self, path):
         self.asked: list[str] = []
@@ -43,48 +38,27 @@ class Daemon(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         super().__init__(path, Handler)
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Handler(Answering, BaseHTTPRequestHandler):
     def do_GET(self):
-        path = re.sub(r"^/v[0-9.]+", "", self.path.partition("?")[0])
+        path = self.asked()
         self.server.asked.append(path)
         parts = path.split("/")
         if path == "/version":
-            return self._answer({"ApiVersion": "1.45", "MinAPIVersion": "1.24"})
+            return self.answer({"ApiVersion": "1.45", "MinAPIVersion": "1.24"})
         if path == "/containers/json":
-            return self._answer(self.server.containers)
+            return self.answer(self.server.containers)
         if parts[-1] == "json" and parts[2] in INSPECT:
-            return self._answer(INSPECT[parts[2]])
+            return self.answer(INSPECT[parts[2]])
         if parts[-1] == "stats" and parts[2] == WEB:
-            return self._answer({"read": self.server.read, "cpu_stats": {"cpu_usage": {"total_usage": self.server.cpu_ns}},
+            return self.answer({"read": self.server.read, "cpu_stats": {"cpu_usage": {"total_usage": self.server.cpu_ns}},
                                  "memory_stats": {"usage": 900, "stats": {"inactive_file": 200}}})
-        return self._answer({"message": "No such container"}, 404)
-
-    def _answer(self, document, status=200):
-        body = json.dumps(document).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def address_string(self):
-        return "unix"
-
-    def log_message(self, *_):
-        pass
+        return self.answer({"message": "No such container"}, 404)
 
 
 @pytest.fixture
 def daemon(tmp_path):
-    server = Daemon(str(tmp_path / "docker.sock"))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Daemon(str(tmp_path / "docker.sock"))) as server:
+        yield server
 
 
 def test_containers_with_their_figures(daemon):
