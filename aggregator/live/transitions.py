@@ -42,7 +42,7 @@ class Transitions:
         self.variants = Variants()
         self._hosts = hosts
         self._flaps: dict[Key, flapping.Changes] = {}
-        self._unknown = 0
+        self._unknown: set[Key] = set()
 
     def restore(self, key: Key, alert: Alert, variant: int, at: float) -> None:
         """Take up an alert of the tables: its latches as they must have been."""
@@ -62,7 +62,8 @@ class Transitions:
             return
         if alert.is_active and rule.kind == "host_down" and (alert.value or 0.0) >= LOST:
             self.down.add(alert.host.name)
-        self._count_unknown()
+        if alert.state == "unknown":
+            self._unknown.add(key)
         if rule.keep and alert.fired_at is not None:
             self.ends[key] = alert.fired_at + rule.keep
 
@@ -72,21 +73,12 @@ class Transitions:
         changed = set(self.conditions.feed(rows, values, ts, self.variants).tolist())
         has_flipped = was_on != (self.conditions.level[rows] > 0)
         if self._unknown:
-            changed |= {i for i, row in enumerate(rows.tolist()) if self._is_unknown(row)}
+            keys = self.conditions.keys
+            changed |= {i for i, row in enumerate(rows.tolist()) if keys[row] in self._unknown}
         changes: list[Change] = []
         for i in sorted(changed):
             changes += self._turn(int(rows[i]), float(values[i]), float(ts[i]), has_flipped=bool(has_flipped[i]))
-        if changes:
-            self._count_unknown()
         return changes
-
-    def _is_unknown(self, row: int) -> bool:
-        key = self.conditions.keys[row]
-        alert = self.alerts.get(key) if key is not None else None
-        return alert is not None and alert.state == "unknown"
-
-    def _count_unknown(self) -> None:
-        self._unknown = sum(alert.state == "unknown" for alert in self.alerts.values())
 
     def _turn(self, row: int, value: float, ts: float, *, has_flipped: bool) -> Iterator[Change]:
         """What the new state of one condition means for its alert."""
@@ -128,6 +120,7 @@ class Transitions:
 
     def _known(self, alert: Alert, ts: float) -> Change:
         alert.state = "firing"
+        self._unknown.discard((alert.host.row, alert.rule, alert.instance))
         return self._told(alert, "known", ts, "the host reports again")
 
     def _begun(self, key: Key, variant: int, severity: wire.Severity, value: float, ts: float) -> Change:
@@ -215,8 +208,8 @@ class Transitions:
         for _, alert in self._hiding(host_row):
             if alert.state == "firing":
                 alert.state = "unknown"
+                self._unknown.add((host_row, alert.rule, alert.instance))
                 changes.append(self._told(alert, "unknown", ts, "nothing comes from the host"))
-        self._count_unknown()
         return changes
 
     def pause(self, host_row: int, ts: float, reason: str) -> list[Change]:
@@ -245,6 +238,7 @@ class Transitions:
         """Somebody resolved it by hand (the table says so): it is over, and does not fire before its condition has passed."""
         key = alert.host.row, alert.rule, alert.instance
         alert.state, alert.held, alert.flapping = "resolved", True, False
+        self._unknown.discard(key)
         if self._is_host_down(alert):
             self.down.discard(alert.host.name)
         self.ends.pop(key, None)
@@ -271,6 +265,7 @@ class Transitions:
 
     def _close(self, key: Key, alert: Alert, state: str, ts: float) -> None:
         alert.state, alert.flapping = state, False
+        self._unknown.discard(key)
         alert.resolved_at = max(ts, alert.changed_at) if state == "resolved" else None
         if self._is_host_down(alert):
             self.down.discard(alert.host.name)

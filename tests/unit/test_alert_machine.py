@@ -230,7 +230,7 @@ class AlertMachine(RuleBasedStateMachine):
                 assert conditions.waits[row]
             assert alert.state != "firing" or alert.flapping or conditions.level[row] or conditions.waits[row]
         assert turns.ends.keys() <= {key for key, alert in turns.alerts.items() if alert.is_active}
-        assert turns._unknown >= sum(alert.state == "unknown" for alert in turns.alerts.values())
+        assert turns._unknown == {key for key, alert in turns.alerts.items() if alert.state == "unknown"}
         assert turns.down == {alert.host.name for alert in turns.alerts.values() if alert.type == "host_down" and alert.is_active
                               and (alert.value or 0.0) >= LOST}
 
