@@ -1,12 +1,13 @@
 """Partitions of the history tables: made ahead, dropped by retention. Nothing falls into a default partition."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 from shared.database import Connection
 
 DAYS_AHEAD = 2
+MAKING_LOCK = 0x726F_6F6D  # "room", the advisory lock of whoever makes a partition
 _UNITS = {"sample": "day", "rollup_1m": "day", "rollup_1h": "month", "rollup_1d": "year"}
 POLICIES = {"sample": "raw", "rollup_1m": "rollup_1m", "rollup_1h": "rollup_1h", "rollup_1d": "rollup_1d"}
 
@@ -45,28 +46,48 @@ def covering(table: str, since: datetime, until: datetime) -> Iterator[Partition
 
 def ensure(connection: Connection, since: datetime, until: datetime) -> list[str]:
     """Make every missing partition that holds [since, until], of every history table; the names of those made."""
-    have = _existing(connection)
-    made = []
-    for table in _UNITS:
-        for part in covering(table, since, until):
-            if part.name not in have:
-                connection.execute(
-                    f"CREATE TABLE IF NOT EXISTS {part.name} PARTITION OF {table} "
-                    f"FOR VALUES FROM ('{part.since.isoformat()}') TO ('{part.until.isoformat()}') "
-                    f"WITH (toast_tuple_target = 8160)")
-                made.append(part.name)
-    return made
+    have = fetch_names(connection)
+    wanted = (part for table in _UNITS for part in covering(table, since, until))
+    return [part.name for part in wanted if part.name not in have and make(connection, part)]
+
+
+def make(connection: Connection, part: Partition, fill: Callable[[str], None] = lambda _name: None) -> bool:
+    """Make one partition; False where it is there. `fill` is called with its name before it has indexes.
+
+    It is attached when it is complete, which waits for nobody who reads the table (a backup, say), and lets nobody wait.
+    """
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", [MAKING_LOCK])
+        if connection.execute("SELECT to_regclass(%s) IS NOT NULL", [part.name]).fetchone() == (True,):
+            return False
+        connection.execute(f"CREATE TABLE {part.name} (LIKE {part.table} INCLUDING ALL EXCLUDING INDEXES) "
+                           "WITH (toast_tuple_target = 8160)")
+        fill(part.name)
+        connection.execute(f"ALTER TABLE {part.table} ATTACH PARTITION {part.name} "
+                           f"FOR VALUES FROM ('{part.since.isoformat()}') TO ('{part.until.isoformat()}')")
+    return True
+
+
+def fetch_all(connection: Connection) -> list[Partition]:
+    """Every partition of the history tables, by table and time."""
+    found = connection.execute(
+        r"""SELECT p.relname, (regexp_match(bounds, 'FROM \(''([^'']+)'''))[1]::timestamptz,
+             (regexp_match(bounds, 'TO \(''([^'']+)'''))[1]::timestamptz
+           FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent,
+             pg_get_expr(c.relpartbound, c.oid) AS bounds
+           WHERE p.relname = ANY (%s) AND c.relkind = 'r' ORDER BY 1, 2""", [list(_UNITS)])
+    return [Partition(*row) for row in found]
 
 
 def fetch_names(connection: Connection) -> list[str]:
     """Every partition of the history tables."""
-    return list(_existing(connection))
+    return [part.name for part in fetch_all(connection)]
 
 
 def fetch_old(connection: Connection, keep_days: Mapping[str, int], now: datetime) -> list[str]:
     """Partitions that lie wholly before what their retention policy keeps."""
-    return [name for name, (table, until) in _existing(connection).items()
-            if until <= now - timedelta(days=keep_days[POLICIES[table]])]
+    return [part.name for part in fetch_all(connection)
+            if part.until <= now - timedelta(days=keep_days[POLICIES[part.table]])]
 
 
 def drop_old(connection: Connection, keep_days: Mapping[str, int], now: datetime, *, patience: str = "2s") -> list[str]:
@@ -110,15 +131,6 @@ def count_old(connection: Connection, keep_days: Mapping[str, int]) -> list[tupl
                                  [days if isinstance(days, int) else keep_days[days]]).fetchone()
         counts.append((table, row[0] if row else 0))
     return counts
-
-
-def _existing(connection: Connection) -> dict[str, tuple[str, datetime]]:
-    """Partition name → (its table, end of its range)."""
-    rows = connection.execute(
-        """SELECT c.relname, p.relname, (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'TO \\(''([^'']+)'''))[1]::timestamptz
-           FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
-           WHERE p.relname = ANY (%s) AND c.relkind = 'r'""", [list(_UNITS)])
-    return {name: (table, until) for name, table, until in rows}
 
 
 def _floor(at: datetime, unit: str) -> datetime:
