@@ -3,7 +3,7 @@
 import dataclasses
 import ssl
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 
 class BusError(Exception):
@@ -60,6 +60,12 @@ def read_brokers(urls: str) -> tuple[Broker, ...]:
     if not brokers:
         raise BusError("no broker URL; give one such as mqtt://user:password@host:1883")
     return brokers
+
+
+def with_credentials(urls: str, username: str, password: str) -> str:
+    """The broker URLs of a list without credentials, each with these. Pure."""
+    who = f"{quote(username, safe='')}:{quote(password, safe='')}"
+    return ",".join(url.strip().replace("://", f"://{who}@", 1) for url in urls.split(",") if url.strip())
 
 
 def _read_broker(url: str) -> Broker:

@@ -9,8 +9,16 @@ PARTITIONS = 64
 MAX_METRICS = 512
 MAX_NAME_BYTES = 128
 TOKEN_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # noqa: S105 (a grammar, no secret)
+HOST_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+HOST_PATTERN = r"^[a-z0-9_-]{0,63}(\*[a-z0-9_-]{0,63}){0,3}$"
+"""Of names such as `web-*`. With more than three `*` a match could take long."""
+LABEL_KEY = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$"
+LABEL_VALUE = r"^([^\s\x00-\x1f\x7f,{}]+( [^\s\x00-\x1f\x7f,{}]+)*)?$"
+"""Label values as they may stand in a list `role=web,site=New York` on one line of a file."""
+RESERVED_HOSTS = frozenset({"ingest", "api", "notifier", "scheduler", "operator", "homeassistant", "database"})
+"""Broker users of drumbeat's own services: an agent of that name would be taken for one."""
 
-_HOST = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_HOST = re.compile(HOST_NAME.strip("^$"))
 _METRIC = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z0-9][a-z0-9_]*)+)(?:\{([^{}]+)\})?")
 _LABEL = re.compile(r"([a-z][a-z0-9_]*)=([^{},=\"\x00-\x1f\x7f]+)")
 _UNSAFE = re.compile(r"[{},=\"\x00-\x1f\x7f]")
