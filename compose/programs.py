@@ -106,12 +106,12 @@ def _any_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def is_port_free(port: int) -> bool:
-    """Whether a server may listen on this TCP port of loopback."""
-    with socket.socket() as probe:
+def is_port_free(port: int, address: str = "127.0.0.1") -> bool:
+    """Whether a server may listen on this TCP port of an address of ours."""
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((address, port))
         except OSError:
             return False
     return True

@@ -3,12 +3,15 @@
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from shared import logs
+from aggregator.api import encryption
+from aggregator.api.broker_for_agents import BrokerForAgents, read_broker
+from shared import logs, topics
 from shared.database import DatabaseUrlError, read_url
 from shared.settings import SettingsError, load
 
@@ -23,9 +26,21 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     database_url: Annotated[str, Meta(description="Postgres, as postgresql://user:password@host:5432/name")]
     listen: Annotated[str, Meta(description="address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(description="TCP port to listen on, 0 for any free one", ge=0, le=65535)] = 8480
+    tls_cert_file: Annotated[str, Meta(description="certificate to answer https with, and its chain, in PEM")] = ""
+    tls_key_file: Annotated[str, Meta(description="key of that certificate, without a passphrase")] = ""
+    tls_client_ca_file: Annotated[str, Meta(
+        description="CA whose certificates clients must show, besides their token; none by default")] = ""
+    behind_proxy: Annotated[bool, Meta(
+        description="a proxy in front of it speaks TLS: do not warn of plain HTTP beyond loopback")] = False
     root_path: Annotated[str, Meta(description="path below which a reverse proxy shows the API, like /drumbeat")] = ""
     cors_origins: Annotated[tuple[str, ...], Meta(
         description="origins whose pages may call the API from a browser, like https://wall.example; none by default")] = ()
+    agent_broker_url: Annotated[str, Meta(
+        description="broker as machines that join should reach it, without user and password, like mqtts://broker.example:8883; "
+                    "several are separated by commas; without it none can join")] = ""
+    agent_ca_file: Annotated[str, Meta(
+        description="CA certificate of that broker, handed to machines that join; none where a public authority signed it")] = ""
+    topic_root: Annotated[str, Meta(description="root of the topics, told to machines that join")] = topics.DEFAULT_ROOT
     bootstrap_token: Annotated[str, Meta(
         description="token with scope admin that must exist, at least 20 characters; it is named `bootstrap`")] = ""
     data: Annotated[str, Meta(description="data directory whose env file is read")] = ""
@@ -38,6 +53,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Serve until SIGTERM or Ctrl-C; 0 after a clean stop, 1 where the address cannot be had."""
     settings = load(ApiSettings, "api", argv, environ, description="Serve REST.")
     _check(settings)
+    context = encryption.server_context(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+    broker = _broker_for_agents(settings)
     logs.configure(settings.log_level, settings.log_format)
     logging.getLogger("uvicorn").setLevel("WARNING")
     try:
@@ -46,7 +63,10 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         logs.event(log, "cannot listen", 40, address=f"{settings.listen}:{settings.port}", error=error.strerror,
                    mend="choose another with --port, or stop what holds it")
         return 1
-    _serve(settings, listening)
+    if context is None and not settings.behind_proxy and not encryption.is_loopback(settings.listen):
+        logs.event(log, "tokens travel in the clear: this is plain HTTP beyond loopback", 30, address=settings.listen,
+                   mend="--tls-cert-file and --tls-key-file, or --behind-proxy where a proxy in front speaks TLS")
+    _serve(settings, listening, broker, context)
     return 0
 
 
@@ -63,6 +83,13 @@ def _check(settings: ApiSettings) -> None:
         raise SettingsError("--cors-origins: * is not allowed; name each origin, like https://wall.example")
 
 
+def _broker_for_agents(settings: ApiSettings) -> BrokerForAgents:
+    try:
+        return read_broker(settings.agent_broker_url, settings.agent_ca_file, settings.topic_root)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
 def open_socket(listen: str, port: int) -> socket.socket:
     """Open the listening socket. Raises OSError."""
     family = socket.AF_INET6 if ":" in listen else socket.AF_INET
@@ -77,18 +104,32 @@ def open_socket(listen: str, port: int) -> socket.socket:
     return opened
 
 
-def _serve(settings: ApiSettings, listening: socket.socket) -> None:
+def _renew(context: ssl.SSLContext, settings: ApiSettings) -> None:
+    """Take the certificate's files as they are now; the old ones stay in use where these cannot be."""
+    try:
+        encryption.load_certificate(context, settings.tls_cert_file, settings.tls_key_file)
+        logs.event(log, "certificate read anew")
+    except SettingsError as error:
+        logs.event(log, "certificate stays as it was", 40, error=str(error))
+
+
+def _serve(settings: ApiSettings, listening: socket.socket, broker: BrokerForAgents, context: ssl.SSLContext | None) -> None:
     import uvicorn
 
     from aggregator.api import application
     from aggregator.api.backend import Backend
 
     backend = Backend(settings.database_url, bootstrap_token=settings.bootstrap_token)
-    app = application.build(backend, root_path=settings.root_path, cors_origins=settings.cors_origins)
+    app = application.build(backend, broker_for_agents=broker, root_path=settings.root_path, cors_origins=settings.cors_origins)
     logs.event(log, "api listens", address=f"{settings.listen}:{listening.getsockname()[1]}")
-    server = uvicorn.Server(uvicorn.Config(
+    config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30, proxy_headers=False,
-        timeout_graceful_shutdown=5, lifespan="on", backlog=BACKLOG))
+        timeout_graceful_shutdown=5, lifespan="on", backlog=BACKLOG)
+    if context is not None:
+        config.load()
+        config.ssl = context
+        signal.signal(signal.SIGHUP, lambda *_: _renew(context, settings))
+    server = uvicorn.Server(config)
 
     def stop(_: int, __: object) -> None:
         server.should_exit = True
