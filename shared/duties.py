@@ -75,11 +75,12 @@ class Vacuum(Arguments, frozen=True, kw_only=True):
 
 
 class Backup(Arguments, frozen=True, kw_only=True):
-    """Write configuration and alert history into a folder of `directory`, and keep the newest of them."""
+    """Write a backup into a folder of `directory`, and keep the newest of them. `history`: of the whole store."""
 
     directory: Folder = "backups"
     keep: Keep = 14
     secrets: bool = False
+    history: bool = False
 
 
 class Export(Spanned, frozen=True, kw_only=True, rename={"from_": "from"}):

@@ -1,6 +1,5 @@
 """`drumbeat audit`: prove from the tables that nothing is lost without a row saying so, and nothing stored twice."""
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -35,7 +34,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     logs.configure("warning")
     try:
         engine = database.open_engine(own.database_url, "drumbeat-audit", pool_size=1)
-        verdicts = audit.fetch_audit(engine, own.host, _progress)
+        with screen.progress("reading partitions") as report:
+            verdicts = audit.fetch_audit(engine, own.host, report)
     except database.DatabaseUrlError as error:
         raise SettingsError(f"--database-url: {error}") from None
     except (audit.UnknownHostError, audit.NoSchemaError, *database.Unavailable) as error:
@@ -112,9 +112,3 @@ def summary(verdicts: Sequence[Verdict]) -> str:
 def _listed(ranges: Iterable[Range], limit: int = 10) -> str:
     texts = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
     return ", ".join(texts[:limit]) + (f" and {len(texts) - limit} more ranges" if len(texts) > limit else "")
-
-
-def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        end = "\n" if done == total else ""
-        print(f"\rreading partition {min(done + 1, total)} of {total}", end=end, file=sys.stderr, flush=True)

@@ -1,5 +1,6 @@
 """`drumbeat restore`: a backup into a fresh database."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -32,17 +33,22 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     own = settings.load(Settings, "restore", argv, environ, description=MEANING, positional=("directory",))
     logs.configure("warning")
     try:
-        manifest = backup.read(own.directory)
+        with screen.progress("checking") as report:
+            manifest = backup.read(own.directory, report)
         with database.open_connection(own.database_url, "restore") as connection:
             if not restore.revision(connection):
                 database.migrate(own.database_url, manifest.revision)
-            restore.restore(connection, own.directory, manifest, force=own.force)
-        applied = database.migrate(own.database_url)
+            with screen.progress("restoring") as report:
+                restore.restore(connection, own.directory, manifest, force=own.force, report=report)
+            applied = database.migrate(own.database_url)
+            restore.analyze(connection)
     except database.DatabaseUrlError as error:
         raise SettingsError(f"--database-url: {error}") from None
     except (backup.BackupError, *database.Unavailable) as error:
         return screen.failed("restore", error)
-    rows = {table: file.rows for table, file in manifest.tables.items()}
+    rows: Counter[str] = Counter()
+    for name, file in manifest.tables.items():
+        rows[file.table or name] += file.rows
     if own.json:
         screen.print_json({"made_at": manifest.made_at, "secrets": manifest.secrets, "applied": applied, "rows": rows})
         return 0

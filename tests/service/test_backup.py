@@ -1,13 +1,15 @@
 """Backups: written from one database, restored into another, and found the same; what is spoilt or in use is refused."""
 
 import contextlib
+import hashlib
 import json
+from datetime import timedelta
 
 import pytest
-from builders import NOW, store_host, store_layout, store_partitions, store_samples
+from builders import NOW, store_host, store_layout, store_partitions, store_rollup, store_samples, store_snapshot
 
 from aggregator.analysis.rules import Rule
-from aggregator.store import backup, default_schedules, reading, rules, tokens
+from aggregator.store import backup, default_schedules, partitions, reading, rules, tokens
 from shared import cli, database
 
 
@@ -20,6 +22,8 @@ def filled(database_url):
         rules.create(engine, Rule(name="own", kind="threshold", metric="cpu.percent", warning=80.0), "ann")
         default_schedules.ensure(connection, has_output=True)
         tokens.create(engine, "ann", ["admin"])
+        connection.execute("INSERT INTO enrolment_token (name, digest) VALUES ('fleet', 'x')")
+        connection.execute("INSERT INTO agent_credential (host, bcrypt, pbkdf2, enrolment_id) VALUES ('web-1', 'b', 'p', 1)")
         web, db = store_host(connection, labels={"role": 'web, "north"\n'}), store_host(connection, "db-1")
         connection.execute("INSERT INTO rule_override (host_id, rule, override) VALUES (%s, 'own', '{\"warning\": 95}')", [web])
         connection.execute("INSERT INTO silence (owner, reason, match, ends_at) VALUES ('ann', '', '{}', now())")
@@ -43,6 +47,42 @@ def filled(database_url):
 
 
 @pytest.fixture
+def with_history(filled):
+    """The same with something in every table of history, in partitions of two days."""
+    with database.open_connection(filled, "tests") as connection:
+        store_partitions(connection)
+        store_samples(connection, 1, [(NOW - timedelta(minutes=9 * n), {"cpu.percent": n / 3, f"custom.n{n % 3}": 1e-9 * n})
+                                      for n in range(400)])
+        for table in ("rollup_1m", "rollup_1h", "rollup_1d"):
+            store_rollup(connection, table, 1, NOW, 12, {"cpu.percent": (1.5, 2.25, 3.125)})
+        store_snapshot(connection, 1, "sensors", {"sensors": ["ü \\ ,\n"]})
+        connection.execute("INSERT INTO slot (slot, owner, epoch, expires_at) VALUES (0, 'drumbeat-ingest-1', 7, 'infinity')")
+        connection.execute("INSERT INTO stream (host_id, epoch, contiguous_seq, ahead) VALUES (1, -5, 9, '{11,12}')")
+        connection.execute("INSERT INTO gap (host_id, epoch, from_seq, to_seq, reason) VALUES (1, -5, 1, 2, 'full')")
+        connection.execute("""INSERT INTO reject (received_at, host, topic, reason, detail, size, sha256, payload)
+                              VALUES (now(), 'web-1', 't', 'json', '', 1, 'x', '\\x00ff')""")
+        connection.execute("INSERT INTO rollup_due (host_id, hour, due_at) VALUES (1, now(), now())")
+        connection.execute("INSERT INTO inbox (partition, host_id, payload, actor) VALUES (1, 1, '{}', 'ann')")
+        connection.execute("INSERT INTO notification_group (route, key, state) VALUES ('all', 'k', '{}')")
+        connection.execute("""INSERT INTO notification (channel, route, kind, alert_ids, content)
+                              VALUES ('ops', 'all', 'alerts', '{41}', '{}')""")
+        connection.execute("INSERT INTO notification_attempt (notification_id, ok, seconds) VALUES (1, false, 0.5)")
+        for number, parent in (("b", None), ("a", "b")):  # a child that comes before its parent
+            connection.execute("""INSERT INTO execution (id, schedule_id, parent, scheduled_for, host, cause, state, target,
+                                    not_before, not_after)
+                                  SELECT %s, id, %s, now(), %s, 'schedule', 'completed', '{}', now(), now()
+                                  FROM schedule ORDER BY id LIMIT 1""", [number, parent, parent or ""])
+        connection.execute("INSERT INTO execution_event (execution_id, state) VALUES ('a', 'completed')")
+        connection.execute("""INSERT INTO trigger_key (schedule_id, key, execution_id)
+                              SELECT id, 'k', 'b' FROM schedule ORDER BY id LIMIT 1""")
+        connection.execute("""INSERT INTO anomaly (id, host_id, began_at, peak_at, peak, threshold, metrics)
+                              VALUES (5, 1, now(), now(), 4, 3, '{}')""")
+        connection.execute("INSERT INTO anomaly_run (request, result) VALUES ('{}', '{}')")
+        connection.execute("INSERT INTO detector_state VALUES (1, 1, now(), '\\x0001')")
+    return filled
+
+
+@pytest.fixture
 def second_url(admin_database_url, template_database):
     """Another fresh, migrated database."""
     with database.open_connection(admin_database_url, "tests") as connection:
@@ -51,11 +91,10 @@ def second_url(admin_database_url, template_database):
         connection.execute("DROP DATABASE restored WITH (FORCE)")
 
 
-def contents(url):
+def contents(url, tables=backup.TABLES):
     """Every row of every table that is backed up, as text."""
     with database.open_connection(url, "tests") as connection:
-        return {table: sorted(row[0] for row in connection.execute(f"SELECT {table}::text FROM {table}"))
-                for table in backup.TABLES}
+        return {table: sorted(row[0] for row in connection.execute(f"SELECT {table}::text FROM {table}")) for table in tables}
 
 
 def drumbeat(*argv):
@@ -79,6 +118,77 @@ def test_what_was_backed_up_comes_back_the_same(filled, second_url, tmp_path, ca
     with database.open_connection(second_url, "tests") as connection:
         assert store_host(connection, "new", received_at=None) == 3
         assert connection.execute("SELECT nextval('alert_id'), nextval('alert_event_id')").fetchone() == (42, 18)
+
+
+def test_the_whole_store_comes_back_the_same(with_history, second_url, tmp_path):
+    """Every row of every table and partition is equal after a restore, except who held a slot; indexes and counters are there."""
+    everything = [*backup.TABLES, *backup.HISTORY]
+    before = contents(with_history, everything)
+    assert all(before.values())
+    made = written(with_history, tmp_path, "--secrets", "--history")
+    assert drumbeat("restore", made, "--database-url", second_url) == 0
+    after = contents(second_url, everything)
+    held, free = before.pop("slot"), after.pop("slot")
+    assert after == before
+    assert [row.replace("drumbeat-ingest-1", '""').replace(",infinity", ",-infinity") for row in held] == free
+    with database.open_connection(with_history, "tests") as old, database.open_connection(second_url, "tests") as new:
+        indexes = "SELECT count(*) FROM pg_indexes WHERE tablename ~ '^(sample|rollup_1.)_2'"
+        parts = {part.name for part in partitions.fetch_all(old)}
+        assert {part.name for part in partitions.fetch_all(new)} == parts
+        assert new.execute(indexes).fetchone() == old.execute(indexes).fetchone() == (2 * 3 + len(parts) - 3,)
+        assert new.execute("SELECT nextval('anomaly_id'), nextval('alert_id')").fetchone() == (6, 42)
+        assert new.execute("INSERT INTO gap (host_id, epoch, from_seq, to_seq, reason) VALUES (1, 1, 1, 1, '') RETURNING id"
+                           ).fetchone() == (2,)
+
+
+def test_a_store_with_partitions_is_filled_where_force_says_so(with_history, tmp_path):
+    """Restoring a database over itself leaves what the backup holds, no row twice."""
+    before = contents(with_history, backup.HISTORY)
+    made = written(with_history, tmp_path, "--secrets", "--history")
+    with database.open_connection(with_history, "tests") as connection:
+        store_samples(connection, 1, [(NOW, {"cpu.percent": 99.0})])
+    assert drumbeat("restore", made, "--database-url", with_history, "--force") == 0
+    after = contents(with_history, backup.HISTORY)
+    assert {**after, "slot": 0} == {**before, "slot": 0}
+
+
+def test_nobody_waits_for_a_backup(with_history, tmp_path):
+    """While one is being written rows are added and partitions made; they are not in it, and retention is only put off."""
+    def meanwhile():
+        if connections:
+            with connections.pop() as connection:
+                connection.execute("SET lock_timeout = '1s'")
+                assert partitions.ensure(connection, NOW + timedelta(days=30), NOW + timedelta(days=31))
+                store_samples(connection, 1, [(NOW + timedelta(days=30), {"cpu.percent": 99.0})])
+                with pytest.raises(database.LockTimeout):
+                    partitions.drop_old(connection, dict.fromkeys(partitions.POLICIES.values(), 1), NOW, patience="50ms")
+
+    before = contents(with_history, ["sample"])["sample"]
+    connections = [database.open_connection(with_history, "tests")]
+    with database.open_connection(with_history, "tests") as connection:
+        made, manifest = backup.write(connection, tmp_path, secrets=False, history=True, check=meanwhile)
+    assert not connections
+    assert sum(file.rows for file in manifest.tables.values() if file.table == "sample") == len(before) == 400
+    assert backup.read(made) == manifest
+
+
+def test_a_backup_of_an_older_drumbeat_is_taken(filled, empty_database_url, tmp_path):
+    """One without the tables that came later: the others are filled, and the schema is brought up to date."""
+    made = written(filled, tmp_path, "--secrets")
+    manifest = json.loads((made / "manifest.json").read_bytes())
+    for later in ("enrolment_token", "agent_credential"):
+        del manifest["tables"][later]
+        (made / f"{later}.csv").unlink()
+    for file in manifest["tables"].values():
+        del file["table"]
+    versions = made / "configuration.csv"
+    versions.write_text("".join(line for line in versions.read_text().splitlines(True) if "credentials" not in line))
+    manifest["tables"]["configuration"]["rows"] -= 1
+    manifest["tables"]["configuration"]["sha256"] = hashlib.sha256(versions.read_bytes()).hexdigest()
+    (made / "manifest.json").write_text(json.dumps(manifest | {"revision": "0004", "format": 1}))
+    assert drumbeat("restore", made, "--database-url", empty_database_url) == 0
+    expected = contents(filled) | {"enrolment_token": [], "agent_credential": []}
+    assert contents(empty_database_url) == expected
 
 
 def test_an_empty_database_gets_its_schema_first(filled, empty_database_url, tmp_path):
@@ -132,7 +242,7 @@ def test_a_used_database_is_refused_without_force(filled, second_url, tmp_path, 
         store_samples(connection, store_host(connection, "old"), [(NOW, {"cpu.percent": 1.0})])
         store_layout(connection, ["b"])
     assert drumbeat("restore", made, "--database-url", second_url) == 1
-    assert "the database is in use: host hold rows" in capsys.readouterr().err
+    assert "the database is in use: host, layout, host_now, sample hold rows" in capsys.readouterr().err
     assert drumbeat("restore", made, "--database-url", second_url, "--force") == 0
     assert contents(second_url) == contents(filled)
     with database.open_connection(second_url, "tests") as connection:
@@ -157,19 +267,15 @@ def test_a_backup_is_whole_or_not_there(filled, tmp_path):
             backup.write(connection, tmp_path, secrets=False, check=break_off)
         assert list(tmp_path.iterdir()) == []
         (tmp_path / "backup-mine").mkdir()
-        made = [backup.write(connection, tmp_path, secrets=False) for _ in range(3)]
+        made = [backup.write(connection, tmp_path, secrets=False)[0] for _ in range(3)]
         assert backup.delete_oldest(tmp_path, 2) == [made[0].name]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["backup-mine", made[1].name, made[2].name])
 
 
 def test_every_table_is_backed_up_or_known_not_to_be(database_url):
-    """A table that is new must be given a place, in the backup or among those left out."""
-    left_out = {"schema_version", "host_now", "stream", "gap", "reject", "layout", "sample", "rollup_1m", "rollup_1h",
-                "rollup_1d", "rollup_due", "slot", "snapshot", "outbox", "inbox", "notification", "notification_attempt",
-                "notification_group", "execution", "execution_event", "schedule_outbox", "trigger_key",
-                "anomaly", "anomaly_run", "detector_state"}
+    """A table that is new must be given a place: in every backup, in the whole store's, or among those left out."""
     with database.open_connection(database_url, "tests") as connection:
         found = {row[0] for row in connection.execute(
             """SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
                  AND NOT relispartition""")}
-    assert found == left_out | set(backup.TABLES)
+    assert found == {*backup.TABLES, *backup.HISTORY, *backup.LEFT_OUT}

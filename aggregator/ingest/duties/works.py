@@ -151,10 +151,10 @@ def _vacuum(job: Job, asked: duties.Vacuum) -> str:
 
 def _backup(job: Job, asked: duties.Backup) -> str:
     folder = folders.open_folder(job.output, asked.directory)
-    made = backup.write(job.connection, folder, secrets=asked.secrets, check=job.check)
-    manifest = backup.read(made)
+    made, manifest = backup.write(job.connection, folder, secrets=asked.secrets, history=asked.history, check=job.check)
     deleted = backup.delete_oldest(folder, asked.keep)
-    return (f"{asked.directory}/{made.name}: {manifest.rows} rows of {len(manifest.tables)} tables, schema {manifest.revision}"
+    return (f"{asked.directory}/{made.name}: {manifest.rows} rows in {len(manifest.tables)} files, {manifest.bytes} bytes, "
+            f"schema {manifest.revision}"
             + (f"; deleted: {', '.join(deleted)}" if deleted else ""))
 
 
