@@ -15,7 +15,7 @@ from compose.programs import free_port, is_port_free, write_private
 LEAST_FREE_BYTES = 128 << 20
 """Room for a fresh Postgres and its log; below this it would die of the full disk, and less clearly."""
 
-USERS = ("ingest", "api", "scheduler", "operator", "agent", "database")
+USERS = ("ingest", "scheduler", "operator", "agent", "database")
 
 
 class DataDirectoryError(Exception):

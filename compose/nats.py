@@ -1,6 +1,6 @@
 """The embedded broker: NATS with MQTT and JetStream on loopback, a password and a subtree for everyone.
 
-`config` is pure text; `program` says how to run it. Permissions are written as NATS subjects: `/` is `.`, `+` is `*`.
+`config` is pure text; `program` says how to run it; `write_users` lets others in, and out.
 """
 
 import dataclasses
@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from compose import broker_files, grants
+from compose.broker_files import NATS_FILE
+from compose.grants import Grant
 from compose.programs import Program, is_port_free, write_private
 from shared import bus
 from shared.topics import DEFAULT_ROOT
 
-SERVICES = ("ingest", "api", "scheduler", "operator")
 READY_SECONDS = 30.0
+USERS_NOTE = "Written by drumbeat up whenever a credential is issued or revoked; changes are lost."
 
 
 class NatsError(Exception):
@@ -25,41 +28,32 @@ class NatsError(Exception):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Grant:
-    """What one user may do, as MQTT topic filters (`>` at the end: everything below)."""
+class Login:
+    """A user, and the password or its bcrypt."""
 
-    user: str
+    grant: Grant
     password: str = dataclasses.field(repr=False)
-    publish: Sequence[str]
-    subscribe: Sequence[str]
 
 
-def agent_grant(host: str, password: str, root: str = DEFAULT_ROOT) -> Grant:
-    """An agent speaks for its own host only."""
-    return Grant(host, password, [f"{root}/agent/+/{host}/up/+"], [f"{root}/agent/+/{host}/down/+"])
+@dataclasses.dataclass(frozen=True, slots=True)
+class Listener:
+    """The address that MQTT is spoken on, with TLS where there is a certificate."""
+
+    address: str = "127.0.0.1"
+    cert_file: Path | None = None
+    key_file: Path | None = None
 
 
-def service_grants(passwords: Mapping[str, str], root: str = DEFAULT_ROOT) -> list[Grant]:
-    """What ingest, api and scheduler need; `operator`, whose URL people use, has everything below the root."""
-    everything, home = [f"{root}/>"], "homeassistant/>"
-    delivery = ["$MQTT/sub/>"]  # where NATS delivers QoS 1; agents subscribe at QoS 0 and need none
-    ingest = [f"{root}/agent/+/+/down/+", *(f"{root}/{topic}" for topic in (
-        "health/+", "health-fleet", "alert/+/+", "alert-event/+/+", "alert-summary/+", "anomaly/+")), home]
-    ingest_hears = [f"{root}/{topic}" for topic in ("agent/+/+/up/+", "alert/+/+", "alert-action/+/+", "event/+")]
-    scheduler = [f"{root}/{topic}" for topic in ("agent/+/+/down/task", "schedule/+/fire", "execution/+/+")]
-    heard = [f"{root}/{topic}" for topic in ("schedule/+/trigger", "execution/+/+", "agent/+/+/up/execution")]
-    return [
-        Grant("ingest", passwords["ingest"], ingest, [*ingest_hears, *delivery]),
-        Grant("api", passwords["api"], [f"{root}/agent/+/+/down/config", f"{root}/schedule/+/trigger"],
-              everything + delivery),
-        Grant("scheduler", passwords["scheduler"], scheduler, heard + delivery),
-        Grant("operator", passwords["operator"], [*everything, home], [*everything, home, *delivery]),
-    ]
+LOOPBACK = Listener()
 
 
-def config(port: int, store: Path, grants: Sequence[Grant]) -> str:
-    """The server's configuration file. JSON strings are valid in it, and quote what would read as a boolean."""
-    users = "\n".join(_user(grant) for grant in grants)
+def service_logins(passwords: Mapping[str, str], root: str = DEFAULT_ROOT) -> list[Login]:
+    """Drumbeat's services with their passwords, by name."""
+    return [Login(grant, passwords[name]) for name, grant in zip(grants.SERVICES, grants.services(root), strict=True)]
+
+
+def config(port: int, store: Path, listener: Listener = LOOPBACK) -> str:
+    """The server's configuration file, less the users. JSON strings are valid in it, and quote what would read as a boolean."""
     return f"""# Written by drumbeat up at every start; changes are lost.
 server_name: "drumbeat-embedded"
 host: "127.0.0.1"
@@ -68,51 +62,51 @@ max_payload: 1MB
 max_pending: 256MB
 jetstream {{ store_dir: {json.dumps(str(store))}, max_memory_store: 64MB, max_file_store: 1GB, sync_interval: "10s",
   limits {{ default_max_consumers: 20000 }} }}
-mqtt {{ host: "127.0.0.1", port: {port}, ack_wait: "10s", max_ack_pending: 2000, stream_replicas: 1 }}
-accounts {{ FLEET: {{ jetstream: enabled, users: [
-{users}
-] }} }}
+mqtt {{ host: {json.dumps(listener.address)}, port: {port}, ack_wait: "10s", max_ack_pending: 2000,
+  stream_replicas: 1{_tls(listener)} }}
+accounts {{ FLEET {{ jetstream: enabled
+  include "{NATS_FILE}"
+}} }}
 """
 
 
-def _user(grant: Grant) -> str:
-    permissions = (f"publish: {json.dumps([_subject(topic) for topic in grant.publish])}, "
-                   f"subscribe: {json.dumps(heard(grant))}")
-    return (f"  {{ user: {json.dumps(grant.user)}, password: {json.dumps(grant.password)}, "
-            f'permissions: {{ {permissions} }}, allowed_connection_types: ["MQTT"] }}')
+def _tls(listener: Listener) -> str:
+    """TLS of the listener; the timeout leaves room for a fleet that comes back at once."""
+    if listener.cert_file is None:
+        return ""
+    return (f", tls {{ cert_file: {json.dumps(str(listener.cert_file))}, key_file: {json.dumps(str(listener.key_file))}, "
+            "timeout: 20 }")
 
 
-def heard(grant: Grant) -> list[str]:
-    """Subjects that one may subscribe to. To NATS the MQTT filter `a/#` is two, `a` and `a.>`, and it wants both granted."""
-    subjects = [_subject(topic) for topic in grant.subscribe]
-    return subjects + [subject.removesuffix(".>") for subject in subjects if subject.endswith(".>") and subject[0] != "$"]
-
-
-def _subject(topic: str) -> str:
-    return topic.replace("/", ".").replace("+", "*")
-
-
-def program(data: Path, port: int, grants: Sequence[Grant]) -> Program:
+def program(data: Path, port: int, logins: Sequence[Login], listener: Listener = LOOPBACK) -> Program:
     """Write the configuration below `data` and say how to run it. Raises NatsError where the binary is missing."""
     directory = data / "nats"
     directory.mkdir(mode=0o700, exist_ok=True)
     file = directory / "nats.conf"
-    write_private(file, config(port, directory / "store", grants))
+    write_private(file, config(port, directory / "store", listener))
+    write_users(data, logins)
     return Program("broker", [_binary(), "-c", str(file)], {"PATH": "/usr/bin:/bin", "HOME": str(directory)})
 
 
-def url(port: int, user: str, password: str) -> str:
-    """The broker's URL for one user."""
-    return f"mqtt://{user}:{password}@127.0.0.1:{port}"
+def write_users(data: Path, logins: Sequence[Login]) -> None:
+    """Write the file of users; a server that runs takes it in at SIGHUP."""
+    text = broker_files.nats_users([(login.grant, broker_files.quoted(login.password)) for login in logins], USERS_NOTE)
+    write_private(data / "nats" / NATS_FILE, text)
 
 
-def wait_until_ready(address: str, is_alive: Callable[[], bool], timeout: float = READY_SECONDS) -> bool:
+def url(port: int, user: str, password: str, name: str = "") -> str:
+    """The broker's URL for one user; with TLS where its name in the certificate is given."""
+    return f"mqtts://{user}:{password}@{name}:{port}" if name else f"mqtt://{user}:{password}@127.0.0.1:{port}"
+
+
+def wait_until_ready(address: str, is_alive: Callable[[], bool], timeout: float = READY_SECONDS,
+                     tls: bus.Tls | None = None) -> bool:
     """Wait until a client can log in; False once the process has gone or time has run out."""
     deadline = time.monotonic() + timeout
-    port = bus.read_brokers(address)[0].port
-    while is_alive() and is_port_free(port) and time.monotonic() < deadline:
+    broker = bus.read_brokers(address)[0]
+    while is_alive() and is_port_free(broker.port, broker.host) and time.monotonic() < deadline:
         time.sleep(0.01)
-    with bus.Client(bus.read_brokers(address), "drumbeat-up", _ignore, max_delay=0.05) as client:
+    with bus.Client([broker], "drumbeat-up", _ignore, max_delay=0.05, tls=tls) as client:
         while is_alive() and time.monotonic() < deadline:
             client.poll(0.02)
             if client.is_connected:

@@ -7,16 +7,18 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
 
-from compose import credentials, nats, postgres, stack
+from compose import credentials, exposure, grants, nats, options, postgres, stack
+from compose.certificates import CertificateError
 from compose.credentials import DataDirectoryError, State
+from compose.exposure import Exposure
 from compose.nats import NatsError
+from compose.options import EMBEDDED, Settings
 from compose.output import LEVELS, Terminal
 from compose.postgres import PostgresError
 from compose.programs import Program, is_port_free
@@ -26,37 +28,13 @@ from compose.supervisor import Child, Supervisor
 from compose.welcome import Welcome, called
 from shared import bus, logs, names, settings
 from shared.settings import SettingsError
-from shared.topics import DEFAULT_ROOT
-
-EMBEDDED = "embedded"
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of `drumbeat up`."""
-
-    data: Annotated[Path | None, Meta(description="directory that holds everything")] = None
-    port: Annotated[int, Meta(description="TCP port of the API on loopback; 0: any free one", ge=0, le=65535)] = 8480
-    interval: Annotated[float, Meta(description="seconds between two samples of this host, 0.1 to 3600", ge=0.1,
-                                    le=3600)] = 5.0
-    without: Annotated[tuple[Literal["ingest", "api", "notifier", "scheduler", "agent"], ...], Meta(
-        description="services not to start: ingest, api, notifier, scheduler, agent")] = ()
-    broker_url: Annotated[str, Meta(description="your own broker, mqtt://user:password@host:1883; "
-                                                "embedded: the built-in NATS")] = EMBEDDED
-    database_url: Annotated[str, Meta(description="your own Postgres, postgresql://user:password@host:5432/name; "
-                                                  "embedded: the built-in one")] = EMBEDDED
-    host: Annotated[str, Meta(description="name of this host, as in topics; default: the machine's host name")] = ""
-    topic_root: Annotated[str, Meta(description="root of the topics", pattern="^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")] = (
-        DEFAULT_ROOT)
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], Meta(
-        description="least level in the log files; debug shows all on the terminal too")] = "info"
-    log_format: Annotated[Literal["text", "json"], Meta(description="text for people, json for machines")] = "text"
 
 
 def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run until told to stop; 0 after a clean stop, 1 where the stack cannot run here."""
     started_at = time.time()
     wanted = settings.load(Settings, "up", argv, environ, description="Run the whole product on this machine.")
-    _check(wanted)
+    options.check(wanted)
     is_debug = wanted.log_level == "debug"
     logs.configure("debug" if is_debug else "warning", wanted.log_format)
     data = (wanted.data or settings.default_data_directory(environ)).absolute()
@@ -64,32 +42,13 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         with credentials.locked(credentials.open_directory(data)):
             terminal = Terminal(LEVELS["debug" if is_debug else "error"])
             return _run(wanted, data, environ, terminal, started_at)
-    except (DataDirectoryError, PostgresError, NatsError) as error:
+    except (DataDirectoryError, PostgresError, NatsError, CertificateError) as error:
         print(f"drumbeat up: {error}", file=sys.stderr)
     except OSError as error:
         if (text := credentials.explained(error, data)) is None:
             raise
         print(f"drumbeat up: {text}", file=sys.stderr)
     return 1
-
-
-def _check(wanted: Settings) -> None:
-    """Raises SettingsError for what types alone cannot say."""
-    if wanted.host and not names.is_host(wanted.host):
-        raise SettingsError(f"--host: {wanted.host!r} is no host name; allowed: a-z, 0-9, - and _, at most 63 "
-                            f"characters, such as {names.host_name(wanted.host)}")
-    if wanted.broker_url != EMBEDDED:
-        try:
-            bus.read_brokers(wanted.broker_url)
-        except bus.BusError as error:
-            raise SettingsError(f"--broker-url: {error}") from None
-    if wanted.database_url != EMBEDDED:
-        from shared import database
-
-        try:
-            database.read_url(wanted.database_url)
-        except database.DatabaseUrlError as error:
-            raise SettingsError(f"--database-url: {error}") from None
 
 
 def _run(wanted: Settings, data: Path, environ: Mapping[str, str], terminal: Terminal, started_at: float) -> int:
@@ -133,11 +92,9 @@ def _start(wanted: Settings, data: Path, environ: Mapping[str, str], supervisor:
         postgres.wait_for_predecessor(cluster)
     state = credentials.with_ports(state, _preferred_ports(wanted))
     credentials.write_state(data, state)
-    plan = _plan(wanted, data, state)
+    plan = _plan(wanted, data, state, _exposed(wanted, data))
     if wanted.broker_url == EMBEDDED:
-        grants = [*nats.service_grants(state.passwords, wanted.topic_root),
-                  nats.agent_grant(plan.host, state.passwords["agent"], wanted.topic_root)]
-        supervisor.start(nats.program(data, state.ports["broker"], grants))
+        supervisor.start(nats.program(data, plan.broker_port, _logins(wanted, plan.host, state), _listener(plan.exposure)))
     if cluster is not None:
         supervisor.start(postgres.program(cluster, state.ports["database"]))
     credentials.write_env(data, stack.client_environment(plan))
@@ -148,36 +105,67 @@ def _start(wanted: Settings, data: Path, environ: Mapping[str, str], supervisor:
     return plan, agent
 
 
+def _logins(wanted: Settings, host: str, state: State) -> list[nats.Login]:
+    """Those that every start of the embedded broker knows: the services and the agent of this machine."""
+    own = nats.Login(grants.agent(host, wanted.topic_root), state.passwords["agent"])
+    return [*nats.service_logins(state.passwords, wanted.topic_root), own]
+
+
 def _own_servers(wanted: Settings, state: State) -> Settings:
     """`wanted`, knowing our own servers by their URLs: they come back from the `env` file of an earlier start."""
-    own_broker = nats.url(state.ports.get("broker", 0), "operator", state.passwords["operator"])
-    own_database = postgres.url(state.ports.get("database", 0), state.passwords["database"])
+    words = state.passwords
     return msgspec.structs.replace(
-        wanted, broker_url=EMBEDDED if wanted.broker_url == own_broker else wanted.broker_url,
-        database_url=EMBEDDED if wanted.database_url == own_database else wanted.database_url)
+        wanted, broker_url=EMBEDDED if words["operator"] in wanted.broker_url else wanted.broker_url,
+        database_url=EMBEDDED if words["database"] in wanted.database_url else wanted.database_url)
 
 
 def _preferred_ports(wanted: Settings) -> dict[str, int]:
-    """The ports to look for; 0 is any free one. The probes' follow the API's. Raises SettingsError where that is taken."""
-    if wanted.port and not is_port_free(wanted.port):
-        raise SettingsError(f"--port: {wanted.port} is taken by another program; choose another, or 0 for any free one")
+    """The ports to look for; 0 is any free one. The probes' follow the API's. Raises SettingsError where one is taken."""
+    fixed = {"port": wanted.port, "broker-port": wanted.broker_port if _opens_broker(wanted) else 0}
+    for flag, port in fixed.items():
+        if port and not is_port_free(port, wanted.listen or "127.0.0.1"):
+            raise SettingsError(f"--{flag}: {port} is taken by another program; choose another, or 0 for any free one")
+    open_ports = {"broker_tls": 0} if _opens_broker(wanted) and not wanted.broker_port else {}
     if not wanted.port:
-        return dict.fromkeys(("broker", "database", *stack.PROBED, "api"), 0)
+        return {**dict.fromkeys(("broker", "database", *stack.PROBED, "api"), 0), **open_ports}
     probes = {name: (wanted.port + after) % 65536 for after, name in enumerate(stack.PROBED, 1)}
-    return {"broker": 0, "database": 0, **probes}
+    return {"broker": 0, "database": 0, **probes, **open_ports}
 
 
-def _plan(wanted: Settings, data: Path, state: State) -> Stack:
+def _opens_broker(wanted: Settings) -> bool:
+    return bool(wanted.listen) and wanted.broker_url == EMBEDDED
+
+
+def _exposed(wanted: Settings, data: Path) -> Exposure | None:
+    if not wanted.listen:
+        return None
+    own = None
+    if wanted.tls_cert_file is not None and wanted.tls_key_file is not None:
+        own = exposure.OwnCertificate(wanted.tls_cert_file.absolute(), wanted.tls_key_file.absolute(),
+                                      wanted.tls_ca_file and wanted.tls_ca_file.absolute())
+    return exposure.prepare(data, wanted.listen, wanted.name, own, datetime.now(UTC))
+
+
+def _listener(exposed: Exposure | None) -> nats.Listener:
+    return nats.LOOPBACK if exposed is None else nats.Listener(exposed.listen, exposed.files.cert_file, exposed.files.key_file)
+
+
+def _plan(wanted: Settings, data: Path, state: State, exposed: Exposure | None) -> Stack:
     host, ports, words = wanted.host or names.host_name(socket.gethostname()), state.ports, state.passwords
-    users = {**{name: name for name in nats.SERVICES}, "agent": host}
-    broker_urls = {name: nats.url(ports["broker"], user, words[name]) if wanted.broker_url == EMBEDDED
-                   else wanted.broker_url for name, user in users.items()}
+    users = {**{name: grants.service_user(name) for name in grants.SERVICES}, "agent": host}
+    broker_port = 0
+    broker_urls = dict.fromkeys(users, wanted.broker_url)
+    if wanted.broker_url == EMBEDDED:
+        broker_port = ports["broker"] if exposed is None else wanted.broker_port or ports["broker_tls"]
+        local = exposure.in_url(exposed.local) if exposed else ""
+        broker_urls = {name: nats.url(broker_port, user, words[name], local) for name, user in users.items()}
     database_url = wanted.database_url
     if database_url == EMBEDDED:
         database_url = postgres.url(ports["database"], words["database"])
     return Stack(data=data, host=host, interval=wanted.interval, api_port=wanted.port or ports["api"],
                  probe_ports={name: ports[name] for name in stack.PROBED}, broker_urls=broker_urls, database_url=database_url,
-                 token=state.token, topic_root=wanted.topic_root, log_level=wanted.log_level, log_format=wanted.log_format)
+                 token=state.token, topic_root=wanted.topic_root, log_level=wanted.log_level, log_format=wanted.log_format,
+                 exposure=exposed, broker_port=broker_port)
 
 
 def _welcome(wanted: Settings, plan: Stack, environ: Mapping[str, str], started_at: float) -> Welcome:
@@ -189,8 +177,10 @@ def _welcome(wanted: Settings, plan: Stack, environ: Mapping[str, str], started_
 
 def _await_servers(plan: Stack, supervisor: Supervisor, stopping: threading.Event) -> None:
     """Wait for our own servers. Raises PostgresError or NatsError with the last words of the one that fails."""
-    for name, wait, address, error in (("broker", nats.wait_until_ready, plan.broker_urls["operator"], NatsError),
-                                       ("postgres", postgres.wait_until_ready, plan.database_url, PostgresError)):
+    tls = bus.Tls(plan.exposure.files.ca_file) if plan.exposure else None
+    for name, wait, address, error in (
+            ("broker", partial(nats.wait_until_ready, tls=tls), plan.broker_urls["operator"], NatsError),
+            ("postgres", postgres.wait_until_ready, plan.database_url, PostgresError)):
         child = supervisor.children.get(name)
         if child is None or wait(address, partial(_is_wanted, child, stopping)) or stopping.is_set():
             continue

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from compose import nats, postgres, programs
+from compose.grants import Grant
 from shared import database
 
 MOSQUITTO = shutil.which("mosquitto") or ("/usr/sbin/mosquitto" if Path("/usr/sbin/mosquitto").exists() else None)
@@ -131,8 +132,7 @@ def _named(url: str, name: str) -> str:
 
 def _nats(directory: Path) -> Server:
     port, password = programs.free_port(), secrets.token_urlsafe(16)
-    grant = nats.Grant("tests", password, [">"], [">", "$MQTT/sub/>"])
-    program = nats.program(directory, port, [grant])
+    program = nats.program(directory, port, [nats.Login(Grant("tests", ("#",), ("#",)), password)])
     return Server("nats", nats.url(port, "tests", password), program, nats.wait_until_ready)
 
 

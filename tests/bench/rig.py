@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from compose import nats, postgres, programs
+from compose.grants import Grant
 
 TICKS = os.sysconf("SC_CLK_TCK")
 MOSQUITTO_CONF = """
@@ -117,8 +118,8 @@ class Rig:
 
     def _nats(self):
         port, password = programs.free_port(), secrets.token_urlsafe(12)
-        grant = nats.Grant("bench", password, [">"], [">", "$MQTT/sub/>"])
-        process = self._start(nats.program(self.home, port, [grant]))
+        login = nats.Login(Grant("bench", ("#",), ("#",)), password)
+        process = self._start(nats.program(self.home, port, [login]))
         url = nats.url(port, "bench", password)
         assert nats.wait_until_ready(url, lambda: process.poll() is None)
         return process, url

@@ -9,7 +9,7 @@ import time
 import broker_rules
 import pytest
 
-from compose import nats, postgres, programs
+from compose import grants, nats, postgres, programs
 from shared import bus, database
 
 
@@ -93,10 +93,10 @@ def test_client_comes_back_after_broker_restart(private_broker, topic_root):
 def fleet(data_directory):
     """An embedded NATS with the product's users: (URL of a user, process)."""
     port = programs.free_port()
-    words = {user: secrets.token_urlsafe(8) for user in (*nats.SERVICES, "web-1")}
-    grants = [*nats.service_grants(words), nats.agent_grant("web-1", words["web-1"])]
-    process = programs.spawn(nats.program(data_directory, port, grants))
-    addresses = {user: nats.url(port, user, word) for user, word in words.items()}
+    words = {user: secrets.token_urlsafe(8) for user in (*grants.SERVICES, "web-1")}
+    logins = [*nats.service_logins(words), nats.Login(grants.agent("web-1"), words["web-1"])]
+    process = programs.spawn(nats.program(data_directory, port, logins))
+    addresses = {login.grant.user.removeprefix("service."): nats.url(port, login.grant.user, login.password) for login in logins}
     assert nats.wait_until_ready(addresses["operator"], lambda: process.poll() is None)
     yield addresses
     programs.kill(process)

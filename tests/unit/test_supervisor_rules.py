@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from compose import credentials, nats, output, restarts, stack, up, welcome
+from compose import broker_files, credentials, grants, output, restarts, stack, up, welcome
 from shared import settings
 
 
@@ -85,7 +85,7 @@ def _stack(**changes):
     return stack.Stack(**{
         "data": Path("/data"), "host": "web-1", "interval": 5.0, "api_port": 8480,
         "probe_ports": {"ingest": 8481, "scheduler": 8482, "notifier": 8483}, "broker_urls": {name: f"mqtt://{name}" for name in
-                                                      ("ingest", "api", "scheduler", "operator", "agent")},
+                                                      ("ingest", "scheduler", "operator", "agent")},
         "database_url": "postgresql://secret", "token": "dbt_secret"} | changes)
 
 
@@ -124,9 +124,10 @@ def test_services_can_be_left_out():
 
 def test_nats_configuration_quotes_names_that_read_as_booleans():
     """A host named `on` is a user, not a boolean; permissions are subjects of its own subtree."""
-    text = nats.config(1883, Path("/d"), [nats.agent_grant("on", 'pass"word')])
+    text = broker_files.nats_users([(grants.agent("on"), broker_files.quoted('pass"word'))], "")
     assert 'user: "on", password: "pass\\"word"' in text
-    assert 'publish: ["drumbeat.v1.agent.*.on.up.*"], subscribe: ["drumbeat.v1.agent.*.on.down.*"]' in text
+    assert 'publish: ["drumbeat.v1.agent.*.on.up.*"]' in text
+    assert 'subscribe: ["drumbeat.v1.agent.*.on.down.*"]' in text
 
 
 def test_kept_ports_stay_and_taken_ones_are_replaced():
