@@ -11,6 +11,7 @@ from shared.settings import SettingsError
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("compose.up", "run the whole product on this machine: Postgres, broker and every service"),
     "agent": ("agent.command", "watch this host and publish its samples"),
+    "enroll": ("agent.enroll", "let this machine join a fleet: its agent's credential for the broker"),
     "ingest": ("aggregator.ingest.command", "turn samples into health scores and history in Postgres"),
     "api": ("aggregator.api.command", "serve REST"),
     "notifier": ("aggregator.notify.command", "deliver notifications about alerts: e-mail, chat, webhooks"),
@@ -28,6 +29,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "schedule": ("aggregator.client.schedule", "one schedule: add, show, next, run, pause, resume or delete"),
     "executions": ("aggregator.client.executions", "what became of schedules; --follow tells it as it happens"),
     "token": ("aggregator.client.token", "create, list or revoke API tokens"),
+    "enrolment": ("aggregator.client.enrolment", "create, list or revoke the tokens by which machines join"),
+    "credential": ("aggregator.client.credential", "agents' credentials for the broker: list, issue or revoke"),
     "audit": ("aggregator.client.audit", "prove from the tables that nothing is lost or doubled"),
     "migrate": ("aggregator.client.migrate", "bring the database schema up to date"),
     "backup": ("aggregator.client.backup", "configuration and alert history into a directory"),
@@ -59,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] in ("agent", "aggregator", "scheduler", "shared", "compose"):
             raise
-        extra = "agent" if name == "agent" else "all"
+        extra = "agent" if name in ("agent", "enroll") else "all"
         print(f"drumbeat {name}: the Python package {error.name!r} is not installed; "
               f"mend with: pip install 'drumbeat[{extra}]'", file=sys.stderr)
         return 1

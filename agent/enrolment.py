@@ -1,0 +1,138 @@
+"""Asking the API for a credential: over TLS that is verified, or that shows the certificate with a known fingerprint.
+
+The standard library alone: a machine that joins may have nothing else.
+"""
+
+import hashlib
+import hmac
+import http.client
+import ipaddress
+import re
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from shared.joining import Joined
+
+PATIENCE_SECONDS = 15.0
+MAX_ANSWER_BYTES = 1_000_000
+_FINGERPRINT = re.compile(r"(?:sha256[:=])?([0-9a-f]{64})")
+ALLOWED_URL = "allowed: https://monitor.example:8480"
+
+
+class EnrolmentError(Exception):
+    """There is no credential; the message says why and what to do."""
+
+
+class _Told(Struct, frozen=True):
+    detail: str = ""
+
+
+def fingerprint(text: str) -> bytes:
+    """`SHA256:` and 64 hexadecimal digits, with or without colons between them → the digest. Raises ValueError. Pure."""
+    found = _FINGERPRINT.fullmatch(re.sub(r"(?<=[0-9a-f]{2}):(?=[0-9a-f]{2})", "", text.strip().lower()))
+    if found is None:
+        raise ValueError("allowed: SHA256: and 64 hexadecimal digits, as openssl x509 -noout -fingerprint -sha256 shows them")
+    return bytes.fromhex(found[1])
+
+
+def fault(url: str, *, is_insecure: bool) -> str:
+    """What is wrong with the API's URL; empty where nothing is. Pure."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return f"it is no URL; {ALLOWED_URL}"
+    if parts.scheme not in ("http", "https") or not host or parts.username is not None or parts.query or parts.fragment:
+        return f"it is no address of an API; {ALLOWED_URL}"
+    if parts.scheme == "http" and not is_insecure and not _is_loopback(host):
+        return "http:// would show token and password to everybody on the way; take https://, or --insecure where you know better"
+    return ""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def fetch(url: str, token: str, host: str, labels: Mapping[str, str], *, ca_file: Path | None = None,
+          pin: bytes | None = None) -> Joined:
+    """Enrol `host` at the API. With `pin` its certificate must have that SHA-256, and nothing else is asked of it.
+
+    Nothing is sent before the certificate is known to be right. Raises EnrolmentError.
+    """
+    parts = urlsplit(url)
+    port = parts.port or (80 if parts.scheme == "http" else 443)
+    connection = _connection(parts.scheme, parts.hostname or "", port, ca_file, pin)
+    body = msgspec.json.encode({"host": host, "labels": dict(labels)})
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Accept": "application/json"}
+    try:
+        connection.connect()
+        if pin is not None:
+            _check_pin(connection, pin)
+        connection.request("POST", f"{parts.path.rstrip('/')}/api/v1/enrolments", body, headers)
+        answer = connection.getresponse()
+        text = answer.read(MAX_ANSWER_BYTES)
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
+        raise EnrolmentError(f"{_shown(url)} does not answer: {_why(error)}") from None
+    finally:
+        connection.close()
+    return _read(_shown(url), answer.status, text, answer.getheader("Retry-After"))
+
+
+def _connection(scheme: str, host: str, port: int, ca_file: Path | None, pin: bytes | None) -> http.client.HTTPConnection:
+    if scheme == "http":
+        return http.client.HTTPConnection(host, port, timeout=PATIENCE_SECONDS)
+    try:
+        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
+    except OSError as error:
+        raise EnrolmentError(f"--api-ca-file {ca_file}: {error}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if pin is not None:  # the certificate itself is compared, before anything is sent
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, port, timeout=PATIENCE_SECONDS, context=context)
+
+
+def _check_pin(connection: http.client.HTTPConnection, pin: bytes) -> None:
+    certificate = connection.sock.getpeercert(binary_form=True) if isinstance(connection.sock, ssl.SSLSocket) else None
+    shown = hashlib.sha256(certificate or b"").digest()
+    if not hmac.compare_digest(shown, pin):
+        raise EnrolmentError(f"the server shows a certificate with the fingerprint SHA256:{shown.hex()}, which is not the one "
+                             "of --api-fingerprint: it was renewed, or this is another server; nothing was sent to it")
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return (f"its certificate is not trusted: {error.verify_message}; name its CA with --api-ca-file, or its fingerprint "
+                "with --api-fingerprint")
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed ({error.reason or error}); is this the API's port, and should it be http://?"
+    if isinstance(error, http.client.HTTPException):
+        return f"this is no HTTP ({type(error).__name__}); is it the API's port, and should it be https://?"
+    return f"{error.strerror if isinstance(error, OSError) and error.strerror else error}; is --api-url right, and the API up?"
+
+
+def _read(shown: str, status: int, text: bytes, retry_after: str | None) -> Joined:
+    if status == 201:
+        try:
+            return msgspec.json.decode(text, type=Joined)
+        except msgspec.MsgspecError:
+            raise EnrolmentError(f"{shown} does not answer as drumbeat's API does; check --api-url") from None
+    try:
+        detail = msgspec.json.decode(text, type=_Told).detail[:500]
+    except msgspec.MsgspecError:
+        detail = ""
+    wait = f"; try again in {retry_after} s" if retry_after else ""
+    said = "".join(char if char.isprintable() else "?" for char in detail) or http.client.responses.get(status, "")
+    raise EnrolmentError(f"{shown} refuses ({status}): {said}{wait}")
+
+
+def _shown(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
