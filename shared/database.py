@@ -25,12 +25,15 @@ log = logs.get("database")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 RETRY_SECONDS = 0.5
+SAY_AGAIN_SECONDS = 300.0
+"""After which the log says again that the database cannot be used."""
 MIGRATION_LOCK = 0x6472_756D  # "drum", the advisory lock that one migrating service holds
 
 if TYPE_CHECKING:
-    Unavailable = (psycopg.OperationalError, psycopg.InterfaceError, sqlalchemy.exc.OperationalError,
-                   sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError)
-    """The database cannot be reached, broke the connection off, or all connections are busy: wait and try again."""
+    Unavailable = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError, sqlalchemy.exc.OperationalError,
+                   sqlalchemy.exc.InterfaceError, sqlalchemy.exc.InternalError, sqlalchemy.exc.TimeoutError)
+    """The database cannot be reached, broke the connection off, takes nothing (disk full, read-only: see `refusal`), or all
+    connections are busy: wait and try again."""
 else:
     def __getattr__(name):  # noqa: ANN001, ANN202 (the type is above)
         if name != "Unavailable":
@@ -40,14 +43,23 @@ else:
 
 def _unavailable() -> tuple[type[Exception], ...]:
     """`Unavailable`, without loading SQLAlchemy (12 MB) for those who need none: not loaded, it has raised nothing."""
-    own, engines = (psycopg.OperationalError, psycopg.InterfaceError), sys.modules.get("sqlalchemy.exc")
+    own = psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError
+    engines = sys.modules.get("sqlalchemy.exc")
     if engines is None:
         return own
-    return (*own, engines.OperationalError, engines.InterfaceError, engines.TimeoutError)
+    return (*own, engines.OperationalError, engines.InterfaceError, engines.InternalError, engines.TimeoutError)
 
 
-Refused = (psycopg.DataError, psycopg.IntegrityError)
-"""The database is well, but does not take this row."""
+Refused = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+"""The database is well, but does not take this row. The last is an OperationalError, so ask for `Refused` first."""
+
+REFUSALS = {
+    "53100": "its disk is full", "53200": "it is out of memory", "53300": "it has no connection left",
+    "53400": "a limit of its configuration is reached", "25006": "it is read-only, perhaps a replica",
+    "57P03": "it is starting up or shutting down", "58030": "its disk fails"}
+"""SQLSTATE → why a database that can be reached takes nothing."""
+PROBE_ROWS = 100_000
+"""Some 4 MB: more than what pages and files already made have room for."""
 
 LockTimeout = psycopg.errors.LockNotAvailable
 """Somebody else held a lock for longer than `lock_timeout`."""
@@ -73,7 +85,7 @@ def open_connection(url: str, name: str) -> Connection:
     """A connection of one's own, in autocommit, visible in pg_stat_activity as `name`. Raises psycopg.OperationalError."""
     return psycopg.connect(
         read_url(url), autocommit=True, application_name=name, connect_timeout=5, keepalives=1, keepalives_idle=10,
-        keepalives_interval=3, keepalives_count=3, options="-c timezone=UTC")
+        keepalives_interval=3, keepalives_count=3, tcp_user_timeout=20_000, options="-c timezone=UTC")
 
 
 def open_engine(url: str, name: str, *, pool_size: int = 5) -> "sqlalchemy.Engine":
@@ -86,22 +98,48 @@ def open_engine(url: str, name: str, *, pool_size: int = 5) -> "sqlalchemy.Engin
         connect_args={"application_name": name, "connect_timeout": 5, "options": "-c timezone=UTC -c jit=off"})
 
 
-def wait_until_ready(url: str, name: str, is_stopping: Callable[[], bool], *, max_delay: float = 15.0) -> bool:
-    """Wait for the database with back-off, saying so; True once it answers, False where `is_stopping` came first."""
-    delay, told = 0.2, False
+def refusal(error: BaseException) -> str:
+    """Why a database that can be reached takes nothing, in words with the SQLSTATE; empty for any other error."""
+    state = getattr(getattr(error, "orig", error), "sqlstate", None) or ""
+    return f"{REFUSALS[state]} (SQLSTATE {state})" if state in REFUSALS else ""
+
+
+def probe_room(connection: Connection) -> None:
+    """Find out whether the database takes some megabytes, which are not kept. Raises `Unavailable` where it does not."""
+    with connection.transaction(force_rollback=True):
+        connection.execute("CREATE TEMP TABLE drumbeat_probe AS SELECT n FROM generate_series(1, %s) AS s (n)", [PROBE_ROWS])
+
+
+def wait_until_ready(url: str, name: str, is_stopping: Callable[[], bool], *, max_delay: float = 15.0,
+                     probe: Callable[[Connection], None] | None = None) -> bool:
+    """Wait for the database with back-off, saying so; True once it answers, False where `is_stopping` came first.
+
+    `probe` raises `Unavailable` while the database is not fit for what it is wanted for, such as `probe_room`.
+    """
+    delay, told, told_at = 0.2, "", 0.0
     while not is_stopping():
         try:
-            with open_connection(url, name):
+            with open_connection(url, name) as connection:
+                if probe is not None:
+                    probe(connection)
                 if told:
                     logs.event(log, "database is there")
                 return True
-        except psycopg.OperationalError as error:
-            if not told or delay >= max_delay:
-                logs.event(log, "database is not there, waiting", 30, error=str(error).strip().splitlines()[-1])
-                told = True
-        time.sleep(random.uniform(delay / 2, delay))  # noqa: S311
+        except _unavailable() as error:
+            why = refusal(error) or "not there"
+            if told != why or time.monotonic() - told_at >= SAY_AGAIN_SECONDS:
+                logs.event(log, "database cannot be used, waiting", 30, why=why, error=str(error).strip().splitlines()[-1])
+                told, told_at = why, time.monotonic()
+        pause(random.uniform(delay / 2, delay), is_stopping)  # noqa: S311
         delay = min(delay * 2, max_delay)
     return False
+
+
+def pause(seconds: float, is_stopping: Callable[[], bool]) -> None:
+    """Sleep, but no longer than until `is_stopping`, which is asked every half second."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and not is_stopping():
+        time.sleep(min(left, 0.5))
 
 
 def keep_working(url: str, name: str, work: Callable[[Connection], None], is_stopping: Callable[[], bool],

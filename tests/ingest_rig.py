@@ -5,6 +5,7 @@ import threading
 import time
 
 from aggregator.ingest.service import Service
+from aggregator.ingest.timekeeping import Timekeeper
 from shared import bus, database, wire
 from shared.topics import Topics
 
@@ -54,17 +55,40 @@ class Agent:
         self.await_watermark(self.seq)
 
 
-class Clock:
-    """The time as ingest sees it: real, moved by what a test adds."""
+class Clock(Timekeeper):
+    """The time as ingest sees it: real, moved by what a test adds.
 
-    ahead = 0.0
+    `set_by`: by how much somebody has set the database's clock; `stall` is time that passes without ingest's noticing.
+    """
+
+    ahead = set_by = stalled = 0.0
+
+    def __init__(self):
+        super().__init__(lambda: time.monotonic() + self.stalled)
 
     def __call__(self):
-        return time.time() + self.ahead
+        return super().__call__() + self.ahead
+
+    def hear(self, database_at):
+        return super().hear(database_at + self.set_by)
 
     def move_to(self, at):
         """Make it `at` (Unix s) for ingest."""
         self.ahead = at - time.time()
+
+
+class HandClock(Timekeeper):
+    """A clock that says what `read` says, whatever the database's says."""
+
+    def __init__(self, read):
+        super().__init__()
+        self._read = read
+
+    def __call__(self):
+        return self._read()
+
+    def hear(self, database_at):
+        return 0.0
 
 
 class Ingest:

@@ -27,6 +27,8 @@ class Gauges:
         self.watermarks = Counter("drumbeat_ingest_watermarks", "watermarks published", registry=own)
         self.hosts = Gauge("drumbeat_ingest_hosts", "hosts of this slot", registry=own)
         self.is_owner = Gauge("drumbeat_ingest_slot_owned", "1 while this process holds a slot", registry=own)
+        self.refusing = Gauge("drumbeat_ingest_database_refusing", "1 while the database can be reached but takes nothing: disk "
+                              "full, read-only, out of memory or connections", registry=own)
         self.rollups = Counter("drumbeat_ingest_rollups_remade", "host hours made again", registry=own)
         self.alerts = Gauge("drumbeat_ingest_alerts", "active alerts", ["severity"], registry=own)
         self.transitions = Counter("drumbeat_ingest_alert_transitions", "transitions of alerts", ["kind"], registry=own)

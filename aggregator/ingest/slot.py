@@ -1,7 +1,7 @@
 """One slot being ingested, beat by beat: read, commit, publish, keep house."""
 
+import logging
 import time
-from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -15,27 +15,42 @@ from aggregator.ingest.devices import Devices
 from aggregator.ingest.gauges import Gauges
 from aggregator.ingest.intake import Batch, Receiver
 from aggregator.ingest.outgoing import Publisher
+from aggregator.ingest.timekeeping import Timekeeper
 from aggregator.live import frame as frames
 from aggregator.live.hosts import Stream
 from aggregator.live.shard import Shard
 from aggregator.store import rejects, slots
-from shared import database
+from shared import database, logs
 from shared.bus import Client
 from shared.topics import Topics
+
+log = logs.get("ingest")
 
 BEAT_SECONDS = 0.4
 SLICE_SECONDS = 0.1
 FRAME_SAMPLES = 2000
-RENEW_SECONDS = 3.0
+RENEW_SECONDS = 1.0
+SURE_SECONDS = 2.0
+"""What must be left of the lease before anything is published: no database refuses a message that comes too late."""
+DEAF_SECONDS = 5.0
+"""Without a broker for so long, the slot is left to a standby that has one."""
 CHECKPOINT_MAX_SECONDS = 12.0
 FLEET_SECONDS = 10.0
+
+
+class TimeJumpedError(Exception):
+    """The database's clock was set: times held in memory are of another time, so the slot must be loaded anew."""
+
+
+class DeafError(Exception):
+    """No broker can be reached from here, but another process stands by that reaches one."""
 
 
 class Slot:
     """One slot being ingested: the parts and the clocks of one ownership."""
 
     def __init__(self, connection: database.Connection, lease: slots.Lease, shard: Shard, receiver: Receiver,
-                 client: Client, topics: Topics, gauges: Gauges, clock: Callable[[], float], devices: Devices) -> None:
+                 client: Client, topics: Topics, gauges: Gauges, clock: Timekeeper, devices: Devices) -> None:
         self._connection, self._lease, self._shard, self._receiver = connection, lease, shard, receiver
         self._client, self._gauges, self._clock, self._devices = client, gauges, clock, devices
         self._committer = Committer(connection, lease, shard)
@@ -44,19 +59,20 @@ class Slot:
         self._anomalies = Anomalies(connection, lease, shard, client, topics, gauges, clock()) if shard.detects else None
         self._collecting = Collecting(connection, lease, shard, client, topics)
         self._upkeep = upkeep.Upkeep(connection, lease, self._committer, gauges)
-        self._touched: set[Stream] = set()
+        self._touched: set[Stream] = set(shard.unsaved)
         self._heard: set[int] = set()
         self._met: set[int] = set(np.flatnonzero(shard.hosts.newest_ts > 0).tolist())
-        self._checkpoint_at = self._renewed_at = self._fleet_at = 0.0
+        self._checkpoint_at = self._fleet_at = self._held_to = 0.0
+        self._connected_at = clock.steady()
+        self.has_committed = False
         self._upkeep.rooms_at = clock()
 
     def beat(self) -> None:
         """Read for a beat, commit, publish, keep house."""
         self._read()
+        self._hold(slots.LEASE_SECONDS - RENEW_SECONDS)
+        self._listen()
         now = self._clock()
-        if not -60 < now - self._renewed_at < RENEW_SECONDS:
-            slots.renew(self._connection, self._lease)
-            self._renewed_at = now
         batch = self._receiver.take()
         self._alerting.hear(batch, now)
         self._store(batch, now)
@@ -70,6 +86,27 @@ class Slot:
         self._devices.tell(self._connection)
         self._collecting.tell()
         self._upkeep.run(now)
+
+    def _hold(self, seconds: float) -> None:
+        """Renew the lease where less than `seconds` of it are left. Raises LeaseLostError and TimeJumpedError."""
+        asked = self._clock.steady()
+        if self._held_to - asked >= seconds:
+            return
+        step = self._clock.hear(slots.renew(self._connection, self._lease))
+        self._held_to = asked + slots.LEASE_SECONDS
+        if step:
+            logs.event(log, "the database's clock was set, the slot is loaded anew", logging.WARNING, seconds=round(step, 1))
+            raise TimeJumpedError
+
+    def _listen(self) -> None:
+        """Raises DeafError where a standby would hear more."""
+        at = self._clock.steady()
+        if self._client.is_connected:
+            self._connected_at = at
+        elif at - self._connected_at >= DEAF_SECONDS:
+            self._connected_at = at
+            if slots.has_heir(self._connection):
+                raise DeafError
 
     def finish(self) -> None:
         """Commit what has been read and say so."""
@@ -108,7 +145,9 @@ class Slot:
         refused = self._committer.commit(batch, frame, checkpoint, now, self._alerting.piece(), pieces)
         if self._alerting.failed:
             raise AlertsRefusedError(self._alerting.failed)
+        self.has_committed = self.has_committed or frame is not None
         self._count(batch, frame, refused, time.perf_counter() - begin)
+        self._hold(SURE_SECONDS)
         told = set(batch.answers)
         if checkpoint is not None:
             told |= set(checkpoint.streams)

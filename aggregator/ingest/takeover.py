@@ -26,6 +26,8 @@ def load(connection: database.Connection, lease: slots.Lease, now: float, *, det
     shard = new_shard(now, watched)
     shard.detects = detects
     by_id = {}
+    with slots.fenced(connection, lease) as cursor:
+        hosts.write_not_ahead(cursor, lease, now, now + wire.MAX_AHEAD_SECONDS)
     for host_id, name, newest, received_at, interval in hosts.fetch_slot(connection, lease):
         host = shard.hosts.add(name)
         host.id = host_id
@@ -39,8 +41,8 @@ def load(connection: database.Connection, lease: slots.Lease, now: float, *, det
         shard.restore_range(by_id[host_id], epoch, from_seq, to_seq)
     for host_id, newest, received_at in streams.fetch_newest_since_checkpoint(connection, lease):
         row = by_id[host_id].row
-        shard.hosts.newest_ts[row] = max(shard.hosts.newest_ts[row], newest)
-        shard.hosts.received_at[row] = max(shard.hosts.received_at[row], received_at)
+        shard.hosts.newest_ts[row] = max(shard.hosts.newest_ts[row], min(newest, now + wire.MAX_AHEAD_SECONDS))
+        shard.hosts.received_at[row] = max(shard.hosts.received_at[row], min(received_at, now))
     hour = int(now // 3600) * 3600
     shard.active_hosts[hour] = {host.id for host in shard.hosts if shard.hosts.newest_ts[host.row] >= hour}
     closed_to = datetime.fromtimestamp(max(shard.minutes.closed_to, lease.rolled_up_to.timestamp()), UTC)

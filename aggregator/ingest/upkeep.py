@@ -40,13 +40,13 @@ class Upkeep:
 
     def run(self, now: float) -> None:
         """Do what is due at `now` (Unix s). Raises LeaseLostError and database.Unavailable."""
-        if now - self.rooms_at >= ROOMS_EVERY:
+        if not 0 <= now - self.rooms_at < ROOMS_EVERY:
             self.rooms_at = now
             self._rooms(now)
-        if now - self.profile_at >= PROFILE_EVERY:
+        if not 0 <= now - self.profile_at < PROFILE_EVERY:
             self.profile_at = now
             self._profile()
-        if now - self.due_at >= DUE_EVERY:
+        if not 0 <= now - self.due_at < DUE_EVERY:
             self.due_at = now if self._remake(now) else 0.0
 
     def _rooms(self, now: float) -> None:

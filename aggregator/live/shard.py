@@ -21,7 +21,8 @@ class Shard:
 
     `oldest_ts`: raw history before it is refused (retention). `active_hosts`: by hour (Unix s) that has not
     ended, the ids of the hosts that reported in it. `versions`: of the configuration that `engine` and `quiet` have;
-    `changes`: of alerts, still to be written. `detects`: whether anomalies are looked for; rules of kind baseline need it.
+    `changes`: of alerts, still to be written. `unsaved`: streams that no checkpoint has as they were at the takeover.
+    `detects`: whether anomalies are looked for; rules of kind baseline need it.
     """
 
     hosts: Hosts
@@ -38,6 +39,7 @@ class Shard:
     profile: health.Profile = health.DEFAULT_PROFILE
     oldest_ts: float = 0.0
     active_hosts: dict[int, set[int]] = dataclasses.field(default_factory=dict)
+    unsaved: set[Stream] = dataclasses.field(default_factory=set)
 
     def stream(self, host_name: str, epoch: str, now: float) -> Stream:
         """The stream of (host, epoch), made when new. Raises WireError for a malformed epoch and for too many new ones."""
@@ -63,6 +65,7 @@ class Shard:
         if stream is None:
             stream = host.streams[text] = Stream(host, epoch)
         stream.take_range(from_seq, to_seq)
+        self.unsaved.add(stream)
 
 
 def new_shard(now: float, watched: tuple[str, ...] = METRICS) -> Shard:

@@ -103,6 +103,19 @@ def write_now(cursor: Cursor, newest: Newest) -> None:
         [array_text(getattr(newest, field.name)) for field in dataclasses.fields(Newest)])
 
 
+def write_not_ahead(cursor: Cursor, lease: Lease, now: float, latest: float) -> None:
+    """After the clock was set back: nothing was received after `now` (Unix s), and no newest sample is of after `latest`.
+
+    Else newer figures would wait, and silence go unnoticed, until the clock has come there again.
+    """
+    cursor.execute(
+        """UPDATE host_now n SET received_at = least(n.received_at, to_timestamp(%(now)s)),
+             ts = CASE WHEN n.ts > to_timestamp(%(latest)s) THEN to_timestamp(%(now)s) ELSE n.ts END
+           FROM host h WHERE h.id = n.host_id AND h.partition %% %(slots)s = %(slot)s
+             AND (n.received_at > to_timestamp(%(now)s) OR n.ts > to_timestamp(%(latest)s))""",
+        {"now": now, "latest": latest, "slots": lease.slots, "slot": lease.slot})
+
+
 def write_states(cursor: Cursor, states: Sequence[HostState]) -> None:
     for state in states:
         cursor.execute(

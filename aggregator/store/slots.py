@@ -10,12 +10,20 @@ from psycopg import sql
 from aggregator.store.samples import Cursor
 from shared.database import Connection
 
-LEASE_SECONDS = 10
+LEASE_SECONDS = 6
+"""A standby takes over from a stopped owner within this, half a second to look, and the time to load."""
+LOADING_SECONDS = 30
+"""The first lease: who takes a slot cannot renew while it loads."""
+STANDBY_LOCK = 0x6472_7362
+"""The advisory lock that standbys share that hear the broker."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lease:
-    """A slot held: `epoch` fences its writes; `checkpoint_at` and `rolled_up_to` say from where to read on."""
+    """A slot held since `at` (Unix s, as all times by the database's clock): `epoch` fences its writes.
+
+    `checkpoint_at` and `rolled_up_to` say from where to read on.
+    """
 
     slot: int
     slots: int
@@ -23,6 +31,7 @@ class Lease:
     epoch: int
     checkpoint_at: datetime
     rolled_up_to: datetime
+    at: float
 
 
 class LeaseLostError(Exception):
@@ -33,28 +42,51 @@ def acquire(connection: Connection, owner: str, slots: int) -> Lease | None:
     """Take a slot that is free, expired, or whose owner's connection has gone; None while all are held.
 
     `owner` is also the application name of the owner's connection. A killed owner's connection goes with it, so its slot
-    need not expire first; what a stopped owner still holds open when its lease has expired, locks included, is ended.
+    need not expire first; what a stopped owner still holds open when its lease has expired, locks included, is ended. An owner
+    for whom the database itself is at work is not stopped: it may be slow, and ending it would only begin the work anew.
     """
     connection.execute("INSERT INTO slot (slot) SELECT generate_series(0, %s - 1) ON CONFLICT DO NOTHING", [slots])
     connection.execute(
         """SELECT pg_terminate_backend(a.pid) FROM slot s JOIN pg_stat_activity a ON a.application_name = s.owner
-           WHERE s.slot < %s AND s.expires_at < now() AND s.owner NOT IN ('', %s)""", [slots, owner])
+           WHERE s.slot < %s AND s.expires_at < now() AND s.owner NOT IN ('', %s)
+             AND (a.state <> 'active' OR a.wait_event_type = 'Client')""", [slots, owner])
     row = connection.execute(
         """UPDATE slot SET owner = %s, epoch = epoch + 1, expires_at = now() + make_interval(secs => %s)
            WHERE slot = (SELECT slot FROM slot WHERE slot < %s AND (expires_at < now() OR NOT EXISTS
                            (SELECT FROM pg_stat_activity a WHERE a.application_name = slot.owner))
                          ORDER BY slot LIMIT 1 FOR UPDATE SKIP LOCKED)
-           RETURNING slot, epoch, checkpoint_at, rolled_up_to""", [owner, LEASE_SECONDS, slots]).fetchone()
-    return None if row is None else Lease(row[0], slots, owner, row[1], row[2], row[3])
+           RETURNING slot, epoch, checkpoint_at, rolled_up_to, extract(epoch FROM clock_timestamp())::float8""",
+        [owner, LOADING_SECONDS, slots]).fetchone()
+    return None if row is None else Lease(row[0], slots, owner, row[1], row[2], row[3], row[4])
 
 
-def renew(connection: Connection, lease: Lease) -> None:
-    """Hold the slot for another LEASE_SECONDS. Raises LeaseLostError."""
+def renew(connection: Connection, lease: Lease) -> float:
+    """Hold the slot for another LEASE_SECONDS; the database's time (Unix s). Raises LeaseLostError."""
     renewed = connection.execute(
-        "UPDATE slot SET expires_at = now() + make_interval(secs => %s) WHERE slot = %s AND epoch = %s",
-        [LEASE_SECONDS, lease.slot, lease.epoch])
-    if renewed.rowcount != 1:
+        """UPDATE slot SET expires_at = now() + make_interval(secs => %s) WHERE slot = %s AND epoch = %s
+           RETURNING extract(epoch FROM clock_timestamp())::float8""", [LEASE_SECONDS, lease.slot, lease.epoch]).fetchone()
+    if renewed is None:
         raise LeaseLostError
+    return float(renewed[0])
+
+
+def offer(connection: Connection) -> None:
+    """Say that this connection's process stands by and hears the broker, until `withdraw` or the connection's end."""
+    connection.execute("SELECT pg_advisory_lock_shared(%s)", [STANDBY_LOCK])
+
+
+def withdraw(connection: Connection) -> None:
+    """Take back what `offer` said."""
+    connection.execute("SELECT pg_advisory_unlock_shared(%s)", [STANDBY_LOCK])
+
+
+def has_heir(connection: Connection) -> bool:
+    """Whether another process stands by that hears the broker."""
+    row = connection.execute(
+        """SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = %s AND objsubid = 1
+             AND pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))""",
+        [STANDBY_LOCK]).fetchone()
+    return row is not None and bool(row[0])
 
 
 def fetch_closed_to(connection: Connection) -> datetime | None:

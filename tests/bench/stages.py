@@ -15,6 +15,7 @@ from rig import Rig, cpu_seconds
 from aggregator.ingest import commit, intake, outgoing, slot, takeover, upkeep
 from aggregator.ingest.devices import Devices
 from aggregator.ingest.gauges import Gauges
+from aggregator.ingest.timekeeping import Timekeeper
 from aggregator.live import frame
 from aggregator.live.minutes import OpenMinutes
 from aggregator.store import slots
@@ -70,6 +71,20 @@ class Nobody:
         return len(messages)
 
 
+class Paced(Timekeeper):
+    """The time of a feed."""
+
+    def __init__(self, feed):
+        super().__init__()
+        self._feed = feed
+
+    def __call__(self):
+        return self._feed.now
+
+    def hear(self, _database_at):
+        return 0.0
+
+
 class Feed:
     """A slot and the samples it is fed, 100 numbers each."""
 
@@ -79,7 +94,7 @@ class Feed:
         upkeep.make_rooms(connection, datetime.now(UTC))
         shard = takeover.load(connection, lease, self.now)
         self.receiver = intake.Receiver(shard, Topics())
-        self.slot = slot.Slot(connection, lease, shard, self.receiver, Nobody(), Topics(), Gauges(), lambda: self.now,
+        self.slot = slot.Slot(connection, lease, shard, self.receiver, Nobody(), Topics(), Gauges(), Paced(self),
                               Devices(Nobody(), Topics(), shard, ""))
         names = (*catalogue.CORE_NAMES, *(f"disk.percent{{mount=/m{i}}}" for i in range(100)))[:100]
         self.body = msgspec.json.encode({name: round(min(max(catalogue.bounds(name)[1] / 3, 1), 1e9) + i / 10, 1)

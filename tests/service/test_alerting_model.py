@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from ingest_rig import Listener
+from ingest_rig import HandClock, Listener
 from psycopg.types.json import Jsonb
 
 from aggregator.analysis import rules
@@ -93,7 +93,7 @@ class Machine(RuleBasedStateMachine):
         self.client = bus.Client(bus.read_brokers(self.broker_url), f"model-{secrets.token_hex(8)}", self.receiver.on_message,
                                  subscriptions=self.topics.alert_filters(), max_delay=0.01)
         self.slot = slot_module.Slot(self.connection, lease, shard, self.receiver, self.client, self.topics, Gauges(),
-                                     lambda: self.clock, Devices(self.client, self.topics, shard, ""))
+                                     HandClock(lambda: self.clock), Devices(self.client, self.topics, shard, ""))
         self.shard = shard
         self.beat()
 

@@ -11,7 +11,7 @@ def test_who_needs_no_engine_loads_no_sqlalchemy():
     """Ingest, scheduler and `drumbeat up` speak psycopg alone; what means `unavailable` is known all the same."""
     code = ("import sys, psycopg\n"
             "from shared import database\n"
-            "assert database.Unavailable == (psycopg.OperationalError, psycopg.InterfaceError)\n"
+            "assert database.Unavailable == (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)\n"
             "assert 'sqlalchemy' not in sys.modules\n"
             "try: database.unavailable\n"
             "except AttributeError: print('no such name')")
