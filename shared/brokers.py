@@ -3,7 +3,13 @@
 import dataclasses
 import ssl
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
+
+from shared import encryption
+
+Stage = Literal["dialling", "greeting", "connected"]
+"""How far a connection has come: TCP and TLS, then the broker's welcome."""
 
 
 class BusError(Exception):
@@ -83,3 +89,16 @@ def _read_broker(url: str) -> Broker:
     name, word = parts.username, parts.password
     return Broker(host, port or (8883 if tls else 1883), tls,
                   None if name is None else unquote(name), None if word is None else unquote(word))
+
+
+def explained(cause: Exception | str, broker: Broker, stage: Stage) -> str:
+    """Why a connection ended, and what to mend. Pure."""
+    names, hangs_up = encryption.BROKER, isinstance(cause, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError)
+    told = str(cause) or type(cause).__name__
+    if broker.tls and stage == "dialling" and hangs_up:
+        return f"{broker.host} does not speak TLS on this port: look at scheme and port in {names.url}"
+    if broker.tls and stage == "greeting" and hangs_up:
+        return f"closed by the broker; where it wants a certificate of ours, give {names.cert_file}"
+    if not broker.tls and stage == "greeting" and hangs_up:
+        return f"closed by the broker; where this port is for TLS, write mqtts:// in {names.url}"
+    return told if isinstance(cause, str) else encryption.explained(cause, broker.host, names) or told

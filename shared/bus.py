@@ -22,7 +22,7 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from shared import logs
-from shared.brokers import Broker, BusError, Tls, read_brokers, read_tls
+from shared.brokers import Broker, BusError, Stage, Tls, explained, read_brokers, read_tls
 from shared.slices import OnMessage, SlicedSocket, publish_packet
 
 __all__ = ["MAX_PACKET_BYTES", "Broker", "BusError", "Client", "OnMessage", "Tls", "Will", "read_brokers", "read_tls"]
@@ -50,10 +50,13 @@ def _wait_for(readable: Sequence[int], writable: int | None, timeout: float) -> 
 class _Paho(paho.Client):
     """paho's client on a sliced socket."""
 
+    slices: SlicedSocket | None = None
+
     def _create_socket(self) -> Any:
         sock: Any = super()._create_socket()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return SlicedSocket(sock)
+        self.slices = SlicedSocket(sock)
+        return self.slices
 
 
 class Client:
@@ -112,7 +115,7 @@ class Client:
         client = self._paho
         sock: Any = client.socket()
         if sock is None:
-            self._lost("connection lost")
+            self._lost((client.slices and client.slices.failure) or "connection lost")
             return 0
         try:
             if timeout > 0 and not sock.has_packet() and not sock.pending():
@@ -124,7 +127,7 @@ class Client:
                 client.loop_write()
             client.loop_misc()
         except (OSError, ValueError) as error:
-            self._lost(str(error))
+            self._lost(error)
             return 0
         if self._paho is not None and client.socket() is None:
             self._lost(self.last_error or "closed by the broker")
@@ -166,7 +169,7 @@ class Client:
         try:
             sock.send_later(b"".join(publish_packet(topic.encode(), payload) for topic, payload in messages))
         except OSError as error:
-            self._lost(str(error))
+            self._lost(error)
             return 0
         return len(messages)
 
@@ -222,7 +225,7 @@ class Client:
             if not self._dial.is_alive():
                 self._dial = None
                 if self._dialled is not None:
-                    self._lost(str(self._dialled) or type(self._dialled).__name__)
+                    self._lost(self._dialled, "dialling")
             return
         if now < self._next_attempt:
             _wait_for(self._wake, None, max(0.0, min(timeout, self._next_attempt - now)))
@@ -287,7 +290,8 @@ class Client:
                 self.failures += 1
                 logs.event(log, "connect handler failed", 40, exc_info=True)
 
-    def _lost(self, reason: str) -> None:
+    def _lost(self, cause: Exception | str, stage: Stage | None = None) -> None:
+        reason = explained(cause, self.broker, stage or ("connected" if self.is_connected else "greeting"))
         sock: Any = None if self._paho is None else self._paho.socket()
         if sock is not None:
             sock.close()

@@ -14,6 +14,7 @@ OnMessage = Callable[[bytes, bytes, bool], None]
 
 _SLICE_BYTES = 262_144
 _PUBLISH_QOS0, _RETAIN_BIT = 0x30, 0x01
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)  # TLS may have to write to read, and back
 
 
 class SlicedSocket:
@@ -24,13 +25,18 @@ class SlicedSocket:
         self._buffer = bytearray()
         self._start = 0
         self._unsent = bytearray()
+        self.failure: OSError | None = None
+        """What ended the connection: paho keeps it to itself."""
 
     def fill(self) -> bool:
         """Read once what the kernel holds. False where there was nothing. Raises OSError when the peer has gone."""
         try:
             data = self._sock.recv(_SLICE_BYTES)
-        except (BlockingIOError, ssl.SSLWantReadError):
+        except _WOULD_BLOCK:
             return False
+        except OSError as error:
+            self.failure = error
+            raise
         if not data:
             raise ConnectionResetError("closed by the broker")
         if self._start:
@@ -86,8 +92,11 @@ class SlicedSocket:
             raise BlockingIOError
         try:
             return self._sock.send(data)
-        except ssl.SSLWantWriteError:
+        except _WOULD_BLOCK:
             raise BlockingIOError from None
+        except OSError as error:
+            self.failure = error
+            raise
 
     @property
     def has_unsent(self) -> bool:
@@ -103,7 +112,7 @@ class SlicedSocket:
         try:
             while self._unsent:
                 del self._unsent[:self._sock.send(self._unsent)]
-        except (BlockingIOError, ssl.SSLWantWriteError):
+        except _WOULD_BLOCK:
             return False
         return True
 
