@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from compose.exposure import Exposure, in_url
 from compose.programs import Program
 from shared.topics import DEFAULT_ROOT
 
@@ -17,7 +18,8 @@ PROBED = ("ingest", "scheduler", "notifier")
 """Services with a port for their probes alone, in the order of those ports."""
 _PRIVATE = ("DRUMBEAT_BROKER_URL", "DRUMBEAT_DATABASE_URL", "DRUMBEAT_TOKEN", "DRUMBEAT_BOOTSTRAP_TOKEN",
             "DRUMBEAT_BROKER_URL_FILE", "DRUMBEAT_DATABASE_URL_FILE", "DRUMBEAT_TOKEN_FILE",
-            "DRUMBEAT_BOOTSTRAP_TOKEN_FILE", "DRUMBEAT_PORT", "DRUMBEAT_INTERVAL", "DRUMBEAT_WITHOUT")
+            "DRUMBEAT_BOOTSTRAP_TOKEN_FILE", "DRUMBEAT_PORT", "DRUMBEAT_INTERVAL", "DRUMBEAT_WITHOUT", "DRUMBEAT_LISTEN",
+            "DRUMBEAT_NAME", "DRUMBEAT_BROKER_PORT", "DRUMBEAT_TLS_CERT_FILE", "DRUMBEAT_TLS_KEY_FILE", "DRUMBEAT_TLS_CA_FILE")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,11 +37,24 @@ class Stack:
     topic_root: str = DEFAULT_ROOT
     log_level: str = "info"
     log_format: str = "text"
+    exposure: Exposure | None = None
+    broker_port: int = 0
+    """Of the embedded broker; 0 where there is one's own."""
 
     @property
     def api_url(self) -> str:
-        """Where the API answers, on this machine."""
-        return f"http://127.0.0.1:{self.api_port}"
+        """Where the API answers, for programs of this machine."""
+        return f"https://{in_url(self.exposure.local)}:{self.api_port}" if self.exposure else f"http://127.0.0.1:{self.api_port}"
+
+    @property
+    def public_url(self) -> str:
+        """Where the API answers, for everybody who can reach it."""
+        return f"https://{in_url(self.exposure.public)}:{self.api_port}" if self.exposure else self.api_url
+
+    @property
+    def agents_url(self) -> str:
+        """Where agents of other machines find the embedded broker, without credentials; empty where they cannot."""
+        return f"mqtts://{in_url(self.exposure.public)}:{self.broker_port}" if self.exposure and self.broker_port else ""
 
 
 def programs(stack: Stack, environ: Mapping[str, str], without: tuple[str, ...] = ()) -> list[Program]:
@@ -51,17 +66,32 @@ def programs(stack: Stack, environ: Mapping[str, str], without: tuple[str, ...] 
 def client_environment(stack: Stack) -> dict[str, str]:
     """What the file `env` says to client commands."""
     return {"DRUMBEAT_BROKER_URL": stack.broker_urls["operator"], "DRUMBEAT_DATABASE_URL": stack.database_url,
-            "DRUMBEAT_API_URL": stack.api_url, "DRUMBEAT_TOKEN": stack.token}
+            "DRUMBEAT_API_URL": stack.api_url, "DRUMBEAT_TOKEN": stack.token, **_trusted(stack, "DRUMBEAT_API_CA_FILE")}
+
+
+def _trusted(stack: Stack, *more: str) -> dict[str, str]:
+    """The authority of our own servers, where clients would not trust them without."""
+    if stack.exposure is None or stack.exposure.files.ca_file is None:
+        return {}
+    names = [*(["DRUMBEAT_BROKER_CA_FILE"] if stack.broker_port else []), *more]
+    return dict.fromkeys(names, str(stack.exposure.files.ca_file))
 
 
 def _environment(stack: Stack, name: str, environ: Mapping[str, str]) -> dict[str, str]:
     inherited = {key: value for key, value in environ.items() if key not in _PRIVATE}
     told = {"DRUMBEAT_DATA": str(stack.data), "DRUMBEAT_LOG_LEVEL": stack.log_level, "DRUMBEAT_LOG_FORMAT": stack.log_format}
     if name in stack.broker_urls:
-        told |= {"DRUMBEAT_BROKER_URL": stack.broker_urls[name], "DRUMBEAT_TOPIC_ROOT": stack.topic_root}
-    # Links in notifications lead here, unless whoever starts us names the address that people reach.
-    assumed = {"DRUMBEAT_PUBLIC_URL": stack.api_url} if name == "notifier" else {}
-    return assumed | inherited | told | _own(stack, name)
+        told |= {"DRUMBEAT_BROKER_URL": stack.broker_urls[name], "DRUMBEAT_TOPIC_ROOT": stack.topic_root, **_trusted(stack)}
+    return _assumed(stack, name) | inherited | told | _own(stack, name)
+
+
+def _assumed(stack: Stack, name: str) -> dict[str, str]:
+    """What holds unless whoever starts us knows better: where links in notifications lead, and where agents are sent."""
+    if name == "notifier":
+        return {"DRUMBEAT_PUBLIC_URL": stack.public_url}
+    if name == "api" and stack.agents_url:
+        return {"DRUMBEAT_AGENT_BROKER_URL": stack.agents_url, **_trusted(stack, "DRUMBEAT_AGENT_CA_FILE")}
+    return {}
 
 
 def _own(stack: Stack, name: str) -> dict[str, str]:
@@ -69,6 +99,15 @@ def _own(stack: Stack, name: str) -> dict[str, str]:
         return {"DRUMBEAT_HOST": stack.host, "DRUMBEAT_INTERVAL": f"{stack.interval:g}"}
     database = {"DRUMBEAT_DATABASE_URL": stack.database_url}
     if name == "api":
-        return database | {"DRUMBEAT_PORT": str(stack.api_port), "DRUMBEAT_BOOTSTRAP_TOKEN": stack.token}
+        return database | {"DRUMBEAT_PORT": str(stack.api_port), "DRUMBEAT_BOOTSTRAP_TOKEN": stack.token,
+                           "DRUMBEAT_TOPIC_ROOT": stack.topic_root, **_listener(stack)}
     host = {"DRUMBEAT_HOST": stack.host} if name == "scheduler" else {}
     return database | host | {"DRUMBEAT_PROBE_PORT": str(stack.probe_ports[name])}
+
+
+def _listener(stack: Stack) -> dict[str, str]:
+    if stack.exposure is None:
+        return {}
+    files = stack.exposure.files
+    return {"DRUMBEAT_LISTEN": stack.exposure.listen, "DRUMBEAT_TLS_CERT_FILE": str(files.cert_file),
+            "DRUMBEAT_TLS_KEY_FILE": str(files.key_file)}

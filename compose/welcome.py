@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import ssl
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,10 +18,20 @@ def header(stack: Stack) -> str:
     """The first lines. Pure."""
     return "\n".join([
         f"drumbeat {__version__}",
-        f"  API     {stack.api_url}/api/v1  (documentation: {stack.api_url}/docs)",
+        f"  API     {stack.public_url}/api/v1  (documentation: {stack.public_url}/docs)",
         f"  token   {stack.token}",
+        *_opened(stack),
         f"  data    {stack.data}  (logs in {stack.data / 'logs'})",
         f"  env     {stack.data / 'env'}  (addresses and token; drumbeat commands read it)"])
+
+
+def _opened(stack: Stack) -> list[str]:
+    """What is open to other machines, and how they know that it is us."""
+    if stack.exposure is None:
+        return []
+    files = stack.exposure.files
+    broker = [f"  broker  {stack.agents_url}"] if stack.agents_url else []
+    return [*broker, f"  TLS     CA {files.ca_file or 'of the system'}; the certificate is", f"          {files.fingerprint}"]
 
 
 def found(inventory: dict[str, Any]) -> str:
@@ -45,7 +56,17 @@ def called(name: str, on_path: str | None) -> str:
 def next_steps(stack: Stack, command: str, option: str) -> str:
     """What to try now; `option` names the data directory where it is not the default. Pure."""
     tries = "".join(f"\n  {command} {what}{option}" for what in ("status", f"top {stack.host}", "alerts", "doctor"))
-    return f"Try in another terminal:{tries}\nCtrl-C stops everything."
+    return f"Try in another terminal:{tries}\n{_joining(stack, command, option)}Ctrl-C stops everything."
+
+
+def _joining(stack: Stack, command: str, option: str) -> str:
+    """The lines that let another machine join, the second of which is for there."""
+    if not stack.agents_url:
+        return ""
+    trust = f" --api-fingerprint {stack.exposure.files.fingerprint}" if stack.exposure and stack.exposure.files.ca_file else ""
+    return ("Another machine joins with\n"
+            f"  {command} enrolment create fleet{option}    (here: shows a token)\n"
+            f"  drumbeat enroll --api-url {stack.public_url}{trust} && drumbeat agent    (there: asks for the token)\n")
 
 
 def is_since(moment: object, started: float) -> bool:
@@ -59,6 +80,18 @@ def is_since(moment: object, started: float) -> bool:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() >= started
 
 
+def _context(stack: Stack) -> ssl.SSLContext | None:
+    if stack.exposure is None:
+        return None
+    return ssl.create_default_context(cafile=stack.exposure.files.ca_file)
+
+
+def _open_connection(stack: Stack, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    if stack.exposure is None or context is None:
+        return http.client.HTTPConnection("127.0.0.1", stack.api_port, timeout=1.0)
+    return http.client.HTTPSConnection(stack.exposure.local, stack.api_port, timeout=1.0, context=context)
+
+
 class Welcome:
     """Asks the API until the inventory and the first score of this host are there; `step` is called at every tick."""
 
@@ -68,6 +101,7 @@ class Welcome:
         self._command, self._option = command, option
         self._wanted = ["inventory", "health"] if has_agent else []
         self.is_done = False
+        self._context = _context(stack)
         show(header(stack))
 
     def step(self) -> None:
@@ -87,7 +121,7 @@ class Welcome:
 
     def _fetch(self, what: str) -> dict[str, Any] | None:
         """One answer of the API about this host, not older than our start; None while there is none."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._stack.api_port, timeout=1.0)
+        connection = _open_connection(self._stack, self._context)
         try:
             connection.request("GET", f"/api/v1/hosts/{self._stack.host}/{what}",
                                headers={"Authorization": f"Bearer {self._stack.token}"})
