@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from compose.checks import broker, machine, service
+from compose.checks import broker, encryption, machine, service
 from compose.checks import database as postgres
 from compose.checks.finding import Finding, unknown
 from shared import bus, database, logs, settings, topics
@@ -34,6 +34,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     broker_ca_file: Annotated[Path | None, Meta(description="CA that signed the broker's certificate")] = None
     broker_cert_file: Annotated[Path | None, Meta(description="our certificate, for brokers that want one")] = None
     broker_key_file: Annotated[Path | None, Meta(description="key of our certificate")] = None
+    api_ca_file: Annotated[Path | None, Meta(description="CA that signed the API's certificate")] = None
+    api_cert_file: Annotated[Path | None, Meta(description="our certificate, for an API that wants one")] = None
+    api_key_file: Annotated[Path | None, Meta(description="key of our certificate for the API")] = None
     data: Annotated[Path | None, Meta(description="data directory; its env file is read, its disk looked at")] = None
     json: Annotated[bool, Meta(description="print one JSON document")] = False
 
@@ -60,10 +63,17 @@ def examine(own: Settings, data: Path) -> Iterator[Finding]:
     yield from machine.check(data)
     yield from _database(own, told)
     yield from _broker(own, told.get("hosts"))
-    if own.api_url:
-        yield from service.check(own.api_url, own.token)
-    else:
+    yield from _api(own)
+
+
+def _api(own: Settings) -> Iterator[Finding]:
+    if not own.api_url:
         yield unknown("api", "not looked at: no --api-url (DRUMBEAT_API_URL)", _NEEDS_URL)
+        return
+    try:
+        yield from service.check(own.api_url, own.token, bus.Tls(own.api_ca_file, own.api_cert_file, own.api_key_file))
+    except bus.BusError as error:
+        raise SettingsError(f"--api-ca-file, --api-cert-file, --api-key-file: {error}") from None
 
 
 def _database(own: Settings, told: dict[str, int]) -> Iterator[Finding]:
@@ -83,6 +93,7 @@ def _broker(own: Settings, hosts: int | None) -> Iterator[Finding]:
     tls = bus.Tls(own.broker_ca_file, own.broker_cert_file, own.broker_key_file)
     try:
         yield from broker.check(own.broker_url, tls, own.topic_root, hosts)
+        yield from encryption.broker(own.broker_url, tls)
     except bus.BusError as error:
         raise SettingsError(f"--broker-url: {error}") from None
 

@@ -3,9 +3,13 @@
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
+
+from shared import encryption
+from shared.brokers import BusError, read_tls
 
 if TYPE_CHECKING:
     import httpx
@@ -21,6 +25,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_url: Annotated[str, Meta(description="the REST API, such as http://host:8480")] = "http://127.0.0.1:8480"
     token: Annotated[str | None, Meta(description="API token; drumbeat token create makes one")] = None
     api_ca_file: Annotated[str | None, Meta(description="CA that signed the API's certificate")] = None
+    api_cert_file: Annotated[str | None, Meta(description="our certificate, for an API that wants one")] = None
+    api_key_file: Annotated[str | None, Meta(description="key of our certificate")] = None
     data: Annotated[str | None, Meta(description="data directory whose env file is read")] = None
     json: Annotated[bool, Meta(description="print one JSON document")] = False
 
@@ -46,7 +52,7 @@ class Api:
         try:
             self._client = httpx.Client(
                 base_url=f"{self._base}/api/v1/", timeout=PATIENCE_SECONDS, transport=transport,
-                headers={"Authorization": f"Bearer {own.token}"}, verify=_trust(own.api_ca_file))
+                headers={"Authorization": f"Bearer {own.token}"}, verify=_trust(own))
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError, UnicodeError) as error:
             raise ApiError(f"--api-url or --token cannot be used: {error}") from None
 
@@ -84,8 +90,7 @@ class Api:
         try:
             answer = self._client.request(method, path, **more)
         except (httpx.TransportError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise ApiError(f"{self._base} does not answer ({str(error) or type(error).__name__}): is drumbeat up (or "
-                           "drumbeat api) running there, and is --api-url (DRUMBEAT_API_URL) right?") from None
+            raise ApiError(unreachable(self._base, error)) from None
         except UnicodeEncodeError:
             raise ApiError("what is asked for holds bytes that are no text in UTF-8; look at the flags and files") from None
         if not answer.is_success:
@@ -94,6 +99,17 @@ class Api:
             return answer.json() if answer.content else None
         except ValueError:
             raise ApiError(f"{self._base} does not answer as drumbeat's API does; check --api-url") from None
+
+
+def unreachable(base: str, error: Exception) -> str:
+    """What it means that the API cannot be asked at all. Pure."""
+    told = encryption.explained(error, urlsplit(base).hostname or "", encryption.API)
+    if told is not None:
+        return f"{base}: {told}"
+    if base.startswith("http://") and "disconnected" in str(error):
+        return f"{base} hangs up ({error}): should it be https:// in --api-url (DRUMBEAT_API_URL)?"
+    return (f"{base} does not answer ({str(error) or type(error).__name__}): is drumbeat up (or drumbeat api) running there, and "
+            "is --api-url (DRUMBEAT_API_URL) right?")
 
 
 def refusal(base: str, status: int, detail: str) -> str:
@@ -117,12 +133,11 @@ def _detail(answer: "httpx.Response") -> str:
     return answer.reason_phrase
 
 
-def _trust(ca_file: str | None) -> Any:
-    if ca_file is None:
+def _trust(own: Settings) -> Any:
+    """Whom we trust, and the certificate that we show. Raises ApiError for files that cannot be used."""
+    if own.api_ca_file is None and own.api_cert_file is None:
         return True
-    import ssl
-
     try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:
-        raise ApiError(f"--api-ca-file {ca_file}: {error}") from None
+        return read_tls(own.api_ca_file or "", own.api_cert_file or "", own.api_key_file or "").context()
+    except BusError as error:
+        raise ApiError(f"--api-ca-file, --api-cert-file, --api-key-file: {error}") from None

@@ -89,10 +89,8 @@ class Examination:
                         "check the user name and password in --broker-url")
         if "subscription refused" in error:
             return fail("broker", error, _RIGHTS.format(self._root))
-        if "certificate" in error.lower() or "ssl" in error.lower():
-            return fail("broker", f"{where}: TLS failed: {error}",
-                        "give the CA that signed the broker's certificate as --broker-ca-file; the host name in "
-                        "--broker-url must be one that the certificate names")
+        if any(word in error for word in ("certificate", "TLS")):
+            return fail("broker", f"{where}: {error}", "mend TLS as it says")
         return fail("broker", f"{where} cannot be reached: {error or 'no answer'}",
                     "is the broker (or drumbeat up) running, and is --broker-url right?")
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from compose.checks import alerts
+from compose.checks import alerts, encryption
 from compose.checks.finding import Finding, fail, ok, unknown, warn
 from shared import database, logs
 
@@ -52,7 +52,8 @@ def check(url: str, told: dict[str, int]) -> Iterator[Finding]:
         return
     with contextlib.closing(connection):
         door = Door(connection)
-        yield ok("database", "connected" + (", with TLS" if _is_encrypted(door) else ""))
+        yield ok("database", "connected")
+        yield from encryption.database(connection.info.host, _encryption(door))
         for name, look in _BASICS:
             yield _looked(name, look, door)
         if door.value("SELECT to_regclass('sample') IS NULL"):
@@ -72,8 +73,9 @@ def _looked(name: str, look: Callable[[Door], Finding], door: Door) -> Finding:
                        "let this database user read drumbeat's tables")
 
 
-def _is_encrypted(door: Door) -> bool:
-    return bool(door.value("SELECT coalesce((SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()), false)"))
+def _encryption(door: Door) -> str | None:
+    version = door.rows("SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl")
+    return str(version[0][0]) if version else None
 
 
 def version(door: Door) -> Finding:
