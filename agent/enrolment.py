@@ -20,7 +20,7 @@ from shared.joining import Joined
 
 PATIENCE_SECONDS = 15.0
 MAX_ANSWER_BYTES = 1_000_000
-_FINGERPRINT = re.compile(r"(?:sha256[:=])?([0-9a-f]{64})")
+_FINGERPRINT = re.compile(r"(?:sha256(?: fingerprint)?[:=])?((?:[0-9a-f]{2}:?){31}[0-9a-f]{2})")
 ALLOWED_URL = "allowed: https://monitor.example:8480"
 
 
@@ -34,10 +34,10 @@ class _Told(Struct, frozen=True):
 
 def fingerprint(text: str) -> bytes:
     """`SHA256:` and 64 hexadecimal digits, with or without colons between them → the digest. Raises ValueError. Pure."""
-    found = _FINGERPRINT.fullmatch(re.sub(r"(?<=[0-9a-f]{2}):(?=[0-9a-f]{2})", "", text.strip().lower()))
+    found = _FINGERPRINT.fullmatch(text.strip().lower())
     if found is None:
         raise ValueError("allowed: SHA256: and 64 hexadecimal digits, as openssl x509 -noout -fingerprint -sha256 shows them")
-    return bytes.fromhex(found[1])
+    return bytes.fromhex(found[1].replace(":", ""))
 
 
 def fault(url: str, *, is_insecure: bool) -> str:

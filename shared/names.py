@@ -15,8 +15,6 @@ HOST_PATTERN = r"^[a-z0-9_-]{0,63}(\*[a-z0-9_-]{0,63}){0,3}$"
 LABEL_KEY = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$"
 LABEL_VALUE = r"^([^\s\x00-\x1f\x7f,{}]+( [^\s\x00-\x1f\x7f,{}]+)*)?$"
 """Label values as they may stand in a list `role=web,site=New York` on one line of a file."""
-RESERVED_HOSTS = frozenset({"ingest", "api", "notifier", "scheduler", "operator", "homeassistant", "database"})
-"""Broker users of drumbeat's own services: an agent of that name would be taken for one."""
 
 _HOST = re.compile(HOST_NAME.strip("^$"))
 _METRIC = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z0-9][a-z0-9_]*)+)(?:\{([^{}]+)\})?")

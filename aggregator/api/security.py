@@ -14,6 +14,7 @@ from aggregator.api.backend import Backend, fetch_backend
 from aggregator.api.problems import Problem
 from aggregator.store import tokens
 from aggregator.store.tokens import Token
+from shared.joining import TOKEN_PREFIX
 
 CACHE_SECONDS = 10.0
 TOUCH_SECONDS = 60.0
@@ -75,12 +76,18 @@ class Requires:
         known = cache.find(digest)
         token = known.token if known else await run_in_threadpool(cache.fetch, backend, digest)
         if token is None or not token.is_valid(backend.now()):
-            raise _unauthorized("this token is unknown, expired or revoked", ', error="invalid_token"')
+            raise _unauthorized(_why_refused(credentials.credentials), ', error="invalid_token"')
         if not token.allows(self.scope):
             raise Problem(403, f"this needs the scope {self.scope}; token {token.name!r} has {', '.join(token.scopes)}",
                           headers={"WWW-Authenticate": f'Bearer realm="drumbeat", error="insufficient_scope", '
                                                        f'scope="{self.scope}"'})
         return token
+
+
+def _why_refused(plain: str) -> str:
+    if plain.startswith(TOKEN_PREFIX):
+        return "an enrolment token is good for POST /api/v1/enrolments alone; this needs a token of the API, dbt_…"
+    return "this token is unknown, expired or revoked"
 
 
 def _unauthorized(detail: str, more: str) -> Problem:

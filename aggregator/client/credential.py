@@ -90,7 +90,7 @@ def _issue(connection: api.Api, own: IssueSettings) -> None:
 
 def hints(joined: joining.Joined) -> list[str]:
     """What is to be done with the lines that were printed. Pure."""
-    found = [f"This is the only time it is shown. On {joined.host} it belongs into the agent's data directory, as env (mode 0600)."]
+    found = [f"Shown this once. On {joined.host} it belongs into the agent's data directory, as the file env (mode 0600)."]
     if joined.broker_url is None:
         found.append("Put in your broker's address: the API does not know it (--agent-broker-url of drumbeat api).")
     if joined.ca_certificate is not None:

@@ -15,7 +15,7 @@ from aggregator.api.parameters import PRINTABLE, Cursor, HostName, Limit, cursor
 from aggregator.api.problems import Problem, invalid, not_found
 from aggregator.api.security import Admin
 from aggregator.store import credentials, enrolment_tokens
-from shared.names import RESERVED_HOSTS, is_host
+from shared.names import is_host
 
 router = APIRouter(prefix="/api/v1", tags=["enrolment"])
 
@@ -64,7 +64,6 @@ def enrol(backend: Ready, token: Enrolling, broker: Broker, new: enrolment_model
     if not broker.url:
         raise Problem(503, "this server does not know which broker agents should use; mend with --agent-broker-url "
                            "(DRUMBEAT_AGENT_BROKER_URL) of drumbeat api, such as mqtts://broker.example:8883")
-    _check_host(new.host)
     if not token.fits(new.host):
         raise Problem(403, f"enrolment token {token.name!r} is for hosts named {token.hosts}, not for {new.host}")
     labels = {**new.labels, **token.labels}
@@ -92,7 +91,6 @@ def list_credentials(backend: Ready, _: Admin, wanted: Wanted, state: State = No
              responses={409: {"description": "the host has a valid credential"}})
 def issue_credential(backend: Ready, token: Admin, broker: Broker, new: enrolment_models.NewCredentialModel) -> Response:
     """Issue a credential by hand, for a machine that cannot reach the API. The password is shown in this answer alone."""
-    _check_host(new.host)
     try:
         password = credentials.issue(backend.engine, new.host, new.labels, replaces=new.replaces, actor=token.name)
     except credentials.CredentialExistsError as error:
@@ -106,11 +104,6 @@ def revoke_credential(backend: Ready, token: Admin, host: HostName) -> Response:
     if not is_host(host) or not credentials.revoke(backend.engine, host, actor=token.name):
         raise not_found("valid credential of host", host)
     return Response(status_code=204)
-
-
-def _check_host(host: str) -> None:
-    if host in RESERVED_HOSTS:
-        raise invalid("host", f"{host} is the name of a service of drumbeat; choose another")
 
 
 def _joined(host: str, password: str, labels: Mapping[str, str], broker: BrokerForAgents) -> Response:
