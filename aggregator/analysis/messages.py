@@ -27,7 +27,9 @@ FIELDS: Mapping[str, str] = {
     "instance": "labels of the instance, as mount=/var", "measured_in": "unit of the metric", "value": "the value",
     "threshold": "the threshold that it passed", "window": "seconds that the rule looks back",
     "target": "what a forecast runs towards",
-    "text": "what an event said, why a host is held to be down, or what makes it unusual (`: cpu.percent, …`)",
+    "keep": "seconds after which it is over by itself",
+    "text": "what an event said, why a host is held to be down, which hosts went together, or what makes a host unusual "
+            "(`: cpu.percent, …`)",
 }
 LONGEST = 1000
 
@@ -37,6 +39,7 @@ DEFAULTS: Mapping[str, str] = {
             "(limit {{ threshold|measure(measured_in) }})",
     "missing": "{{ metric }} is no longer reported",
     "host_down": "{{ host }} is down: {{ text|default('nothing comes from it', true) }}",
+    "mass_silence": "{{ text }}",
     "reboot": "{{ host }} was rebooted",
     "forecast": "{{ metric }} reaches {{ target|measure(measured_in) }} in {{ value|duration }} at the present pace",
     "baseline": "{{ metric|default(host, true) }} is unlike itself{{ text }} (score {{ value|number }}, "
@@ -72,7 +75,7 @@ def fields_of(rule: Rule, *, host: str, severity: str, instance: str, value: flo
     return labels | {
         "host": host, "rule": rule.name, "type": rule.alert_type, "severity": severity, "metric": metric, "instance": instance,
         "measured_in": found.unit if found else "", "value": value, "threshold": threshold, "window": rule.window,
-        "target": rule.target, "text": text}
+        "target": rule.target, "keep": rule.keep, "text": text}
 
 
 def render(template: str, /, **fields: Any) -> str:

@@ -99,6 +99,11 @@ HOSTS: Sequence[Rule] = (
          description="Nothing comes from a host; info where its agent was stopped on purpose.",
          message="{{ host }} is down: {{ text|default('nothing comes from it', true) }}",
          recommendation="Check power, network and the agent of {{ host }} (systemctl status drumbeat-agent)."),
+    Rule(name="hosts_silent", kind="mass_silence", critical=30.0, for_=30.0, recover_value=15.0, window=MINUTE, keep=5 * MINUTE,
+         description="So many hosts went silent together that the way to them must be gone: one alert instead of many.",
+         message="{{ text }}",
+         recommendation="Look at what the hosts share: the broker (drumbeat doctor), the network, the power of a site. "
+                        "If they are really gone, each is told to be down after {{ keep|duration }}."),
     Rule(name="reboot", kind="reboot", severity="info", keep=HOUR, description="A host has started anew.",
          message="{{ host }} was rebooted",
          recommendation="Nothing to do if it was meant; else see journalctl -b -1 for the reason."),

@@ -18,7 +18,7 @@ from aggregator.analysis.core_metrics import METRICS, SCORE
 from aggregator.analysis.rules import MEASURED, Rule
 from shared import catalogue
 from shared.names import split_metric
-from shared.wire import SEVERITIES
+from shared.wire import SEVERITIES, Severity
 
 _HOSTS = re.compile(r"[a-z0-9_*-]{1,100}")
 _LABEL = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,100}")
@@ -92,7 +92,7 @@ def _counts_restarts(rule: Rule) -> bool:
 
 
 def _has_thresholds(rule: Rule) -> bool:
-    return rule.kind in MEASURED or _counts_restarts(rule)
+    return rule.kind in (*MEASURED, "mass_silence") or _counts_restarts(rule)
 
 
 def _numbers(rule: Rule, _: Mapping[str, str]) -> Found:
@@ -178,6 +178,17 @@ def _thresholds(rule: Rule, _: Mapping[str, str]) -> Found:
                            f"{_why(rule)}")
     if rule.kind == "baseline" and not rises:
         yield "comparison", "a host cannot be too much like itself; use >= or >"
+    if rule.kind == "mass_silence":
+        yield from _shares(given, rises=rises)
+
+
+def _shares(given: Mapping[Severity, float], *, rises: bool) -> Found:
+    """The thresholds of a mass silence, as percent of the hosts."""
+    if not rises:
+        yield "comparison", "it counts hosts that are silent, and more is worse; use >= or >"
+    for severity, value in given.items():
+        if not 0 < value <= 100:
+            yield severity, "it is the percentage of the hosts that are silent: above 0, at most 100"
 
 
 def _rises(rule: Rule) -> bool:
@@ -203,7 +214,7 @@ def _recovery(rule: Rule, _: Mapping[str, str]) -> Found:
 
 
 def _times(rule: Rule, _: Mapping[str, str]) -> Found:
-    looks_back = rule.kind in ("rate", "forecast") or _counts_restarts(rule)
+    looks_back = rule.kind in ("rate", "forecast", "mass_silence") or _counts_restarts(rule)
     if looks_back and rule.window <= 0:
         yield "window", "it says how many seconds the rule looks back, and must be above 0"
     if rule.window and not looks_back:
@@ -212,9 +223,9 @@ def _times(rule: Rule, _: Mapping[str, str]) -> Found:
         yield "target", "a forecast needs the value that it runs towards: 100 for a percentage"
     if rule.target is not None and rule.kind != "forecast":
         yield "target", "only a forecast runs towards something; leave it out"
-    ends_itself = rule.kind in ("event", "reboot") or _counts_restarts(rule)
+    ends_itself = rule.kind in ("event", "reboot", "mass_silence") or _counts_restarts(rule)
     if rule.keep and not ends_itself:
-        yield "keep", "only events, reboots and restarts end by time; leave it out"
+        yield "keep", "only events, reboots, restarts and mass silences end by time; leave it out"
     if rule.kind == "reboot" and not rule.keep:
         yield "keep", "a reboot is over only by time; set the seconds, such as 3600"
 

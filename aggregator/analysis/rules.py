@@ -1,6 +1,6 @@
 """Alert rules as data: what is watched, from when it is an alert, for how long, and for which hosts. Pure.
 
-A rule is one of ten kinds; `Rule` describes every field. `rule_problems.problems` says in words what is wrong with one.
+A rule is one of eleven kinds; `Rule` describes every field. `rule_problems.problems` says in words what is wrong with one.
 """
 
 import dataclasses
@@ -15,7 +15,8 @@ from aggregator.analysis.matching import fits_instance
 from shared.names import split_metric
 from shared.wire import SEVERITIES, Severity
 
-Kind = Literal["threshold", "rate", "missing", "host_down", "reboot", "state", "forecast", "baseline", "event", "composite"]
+Kind = Literal["threshold", "rate", "missing", "host_down", "mass_silence", "reboot", "state", "forecast", "baseline", "event",
+               "composite"]
 Comparison = Literal[">", ">=", "<", "<="]
 Subject = Literal["", "container_stopped", "container_unhealthy", "container_restarted"]
 Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -32,9 +33,10 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename
     kinds: `threshold` compares a metric; `rate` its change over `window` (of a counter `…_total`: its growth); `forecast`
     the seconds until it reaches `target`, judged over `window`; `baseline` how unlike itself the host is (or one of its core
     metrics) by the anomaly detector's score; `missing`: the host reports, but without the metric; `host_down`: nothing comes
-    from the host (`severity`; `info` after a clean stop); `reboot`; `state`: a container is stopped, unhealthy or was restarted
-    (`subject`; restarts within `window` are compared with the thresholds); `event`: told from outside (`event`); `composite`:
-    `all` or `any` of other `rules` are active on the host.
+    from the host (`severity`; `info` after a clean stop); `mass_silence`: so many percent of the hosts went silent within
+    `window` that the way to them must be gone, one alert instead of host_down for each; `reboot`; `state`: a container is
+    stopped, unhealthy or was restarted (`subject`; restarts within `window` are compared with the thresholds); `event`: told
+    from outside (`event`); `composite`: `all` or `any` of other `rules` are active on the host.
 
     metric: a full name; `*` as the value of its label means one alert for each: `disk.percent{mount=*}`. Of a baseline: a
     watched core metric, or none for the host as a whole.
@@ -43,7 +45,8 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename
     for: how long a threshold must be passed without a break before the alert fires (or becomes more severe).
     recover_value: how far the value must come back before the alert is over, given for the mildest threshold (the others
     keep the same distance); recover_for: for how long.
-    keep: seconds after which an alert of kind event, reboot or state (restarted) is over by itself; 0: never.
+    keep: seconds after which an alert of kind event, reboot or state (restarted) is over by itself, and a mass_silence lets
+    host_down tell of each host after all; 0: never.
     selector: labels that a host must have (`*`: any value); hosts: names or patterns with `*`, empty: all.
     sensor_limits: a sensor's own high and critical limits replace warning and critical.
     message, recommendation: templates, see `analysis.messages`.

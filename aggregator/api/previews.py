@@ -32,7 +32,8 @@ HOSTS_AT_ONCE, NAMES_AT_ONCE = 10, 200
 
 _KINDS = {"forecast": "it needs fits over a past that is not kept", "baseline": "it needs baselines of the past",
           "state": "snapshots of containers are not kept over time", "missing": "presence is not kept step by step",
-          "host_down": "silence is judged by the moment of arrival", "reboot": "see the reboots in system.uptime_seconds",
+          "host_down": "silence is judged by the moment of arrival",
+          "mass_silence": "silence is judged by the moment of arrival", "reboot": "see the reboots in system.uptime_seconds",
           "event": "it depends on what others tell", "composite": "preview the rules that it is made of"}
 
 

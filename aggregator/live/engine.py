@@ -30,6 +30,7 @@ from aggregator.live.layouts import Layouts
 from aggregator.live.minutes import waves
 from aggregator.live.presence import Presence
 from aggregator.live.rates import Rates
+from aggregator.live.silence import MassSilence
 from aggregator.live.transitions import Transitions, hosts_of, instance_metric
 from aggregator.live.variants import LOST, STOPPED, Variants
 from shared import catalogue, wire
@@ -53,13 +54,15 @@ SAMPLED: tuple[Kind, ...] = ("threshold", "rate", "missing")
 
 
 class Engine:
-    """Alerts of all hosts of a slot. `labels`: by host row."""
+    """Alerts of all hosts of a slot. `labels`: by host row; `own_host`: on which ingest runs, empty where it is not known."""
 
     def __init__(self, hosts: Hosts, layouts: Layouts) -> None:
         self.labels: dict[int, Mapping[str, str]] = {}
+        self.own_host = ""
         self._hosts, self._layouts = hosts, layouts
         self._turns = Transitions(hosts)
         self._presence, self._rates, self._restarts = Presence(), Rates(), Restarts()
+        self._mass = MassSilence(hosts, self._presence)
         self._blocks, self._plans = Blocks(), Plans([])
         self._by_kind: dict[str, list[Rule]] = {}
         self._own_limits: dict[int, dict[str, tuple[float | None, float | None]]] = {}
@@ -95,6 +98,7 @@ class Engine:
         watched = [one.rule for one in variants.named.values()]
         self._plans = Plans(watched)
         self._by_kind = {kind: [rule for rule in watched if rule.kind == kind] for kind in {rule.kind for rule in watched}}
+        self._mass.configure(self.watched("mass_silence"))
         for row in range(len(self._blocks.base)):
             self._blocks.unbind(row)
         self._recompose = True
@@ -106,6 +110,7 @@ class Engine:
         if self.labels.get(row, {}) == labels:
             return
         self.labels[row] = dict(labels)
+        self._mass.relabel(row, self.applies)
         self._queued += self._rebind(row)
 
     def sensors(self, row: int, snapshot: wire.Sensors) -> None:
@@ -149,9 +154,18 @@ class Engine:
             key = alert.host.row, alert.rule, alert.instance
             variant = self._variant(*key)
             self._turns.restore(key, alert, variant, float(self._clock[key[0]]))
-            if self._turns.variants.rules[variant].kind == "host_down" and alert.value == STOPPED:
-                self._presence.restore_stopped(key[0], self._hosts)
+            self._restore_presence(alert, self._turns.variants.rules[variant])
         self._queued += self._reconsider(list(self._turns.conditions.of.items()), 0.0)
+
+    def _restore_presence(self, alert: Alert, rule: Rule) -> None:
+        """What an open alert says of the silence of hosts."""
+        row = alert.host.row
+        if rule.kind == "mass_silence":
+            self._mass.restore(rule.name, row, alert.started_at)
+        elif rule.kind == "host_down" and alert.value == STOPPED:
+            self._presence.restore_stopped(row, self._hosts)
+        elif rule.kind == "host_down" and alert.fired_at is not None:
+            self._mass.spend(np.array([row]))
 
     def _grow(self) -> None:
         count = len(self._hosts)
@@ -405,11 +419,14 @@ class Engine:
         return self._finished(changes, now=now)
 
     def _silence(self, now: float, connected_at: float) -> list[Change]:
-        """Hosts that have gone, and those that are back."""
-        rules = self._by_kind.get("host_down", ())
+        """Hosts that have gone, together or one by one, and those that are back."""
+        self._mass.listen(now, connected_at, self.applies)
+        changes = [change for rule in self.watched("mass_silence") for change in self._guarded(rule, now, connected_at)]
+        rules = self.watched("host_down")
         if not rules or not np.isfinite(connected_at):
-            return []
-        value, heard = self._presence.judge(self._hosts, now, connected_at)
+            return changes
+        value, heard = self._presence.judge(self._hosts, now, np.maximum(connected_at, self._mass.excused_at[:len(self._hosts)]))
+        value[(value >= LOST) & self._mass.held()] = 0.0
         readings = []
         for rule in rules:
             open_rows = {key[0] for key in self._turns.alerts if key[1] == rule.name}
@@ -426,7 +443,34 @@ class Engine:
                 else:
                     continue
                 readings.append((key, reading, now))
-        return self._hold(readings)
+        return changes + self._hold(readings)
+
+    def _guarded(self, rule: Rule, now: float, connected_at: float) -> list[Change]:
+        """One alert in place of many where hosts go together (see `silence`)."""
+        seen, is_connected = self._mass.seen(rule, now), math.isfinite(connected_at)
+        guard = self._mass.guard(rule)
+        if guard.began_at and is_connected and not self._mass.is_patient(rule, now, connected_at):
+            self._mass.let_go(rule, seen)
+            return self._turns.end((guard.row, rule.name, ""), now, "it lasts too long: each silent host is told to be down")
+        if (guard.row, rule.name, "") not in self._turns.conditions.of:
+            if seen.percent < min(rule.thresholds().values(), default=math.inf):
+                self._mass.follow(rule, now, is_on=False)
+                return []
+            guard.row = self._speaker(rule, seen.silent.tolist())
+        key = guard.row, rule.name, ""
+        self._turns.texts[key] = seen.text(is_connected=is_connected)
+        changes = self._hold([(key, seen.percent, now)])
+        at = self._turns.conditions.of.get(key)
+        conditions = self._turns.conditions
+        self._mass.follow(rule, now, is_on=at is not None and bool(conditions.level[at] or conditions.waits[at]))
+        return changes
+
+    def _speaker(self, rule: Rule, silent: Sequence[int]) -> int:
+        """The host that has the alert: ingest's own where the rule applies to it, else the first by name that is silent."""
+        own = self._hosts.get(self.own_host)
+        if own is not None and self._hosts.received_at[own.row] > 0 and self.applies(rule.name, own.row):
+            return own.row
+        return min(silent, key=lambda row: self._hosts.all[row].name)
 
     def _is_silent(self, row: int) -> bool:
         """Whether the host is held to be down, and nothing has come from it since."""

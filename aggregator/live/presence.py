@@ -7,6 +7,7 @@
    silence; the will alone decides nothing, since brokers publish wills of clients that live, and lose those of others.
 4. Without a will it is LOST after 3 intervals (at least 15 s). A host that drains gets a minute more.
 5. A host that is LOST or STOPPED is back with its next sample, and not before.
+6. Where many go at once, `silence` holds back what is judged here.
 """
 
 import numpy as np
@@ -60,14 +61,22 @@ class Presence:
     def is_draining(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.asarray(self.said[rows] == SAYS_DRAINING)
 
-    def judge(self, hosts: Hosts, now: float, connected_at: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """(n,) the value of each host's host_down condition, and whether the host has been heard of in time."""
+    def limits(self, hosts: Hosts) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """(n,) what each host said since it was last heard of, and after how many seconds of silence it is LOST."""
         count = len(hosts)
         received, interval = hosts.received_at[:count], hosts.interval[:count]
         said = np.where(self.said_at[:count] >= received, self.said[:count], SAYS_NOTHING)
         limit = np.where(said == SAYS_LOST, np.maximum(WILL_BEATS * interval, WILL_SECONDS),
                          np.maximum(SILENT_BEATS * interval, SILENT_SECONDS))
-        limit = np.where(said == SAYS_DRAINING, limit + DRAIN_SECONDS, limit)
+        return said, np.where(said == SAYS_DRAINING, limit + DRAIN_SECONDS, limit)
+
+    def judge(self, hosts: Hosts, now: float, connected_at: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(n,) the value of each host's host_down condition, and whether the host has been heard of in time.
+
+        `connected_at`: by host, since when ingest can hear it.
+        """
+        received = hosts.received_at[:len(hosts)]
+        said, limit = self.limits(hosts)
         heard = (received > 0) & (now - received <= limit)
         since = np.where(received >= connected_at, received, np.maximum(received, connected_at + RETURN))
         lost = (received > 0) & (now - since > limit)

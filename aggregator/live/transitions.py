@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 
 OF_A_MOMENT: tuple[Kind, ...] = ("event", "reboot")
 """Kinds whose conditions do not last: there is nothing that would have to pass before they may be told again."""
+OF_SILENCE: tuple[Kind, ...] = ("host_down", "mass_silence")
+"""Kinds that go by the clock, and by what is not heard."""
 _CULPRITS = {"cpu": "cpu", "memory": "memory", "swap": "memory", "disk": "io"}
 """By which figure the processes are ordered that are kept with an alert, by the group of its metric."""
 
@@ -64,7 +66,7 @@ class Transitions:
             self.down.add(alert.host.name)
         if alert.state == "unknown":
             self._unknown.add(key)
-        if rule.keep and alert.fired_at is not None:
+        if rule.keep and rule.kind not in OF_SILENCE and alert.fired_at is not None:
             self.ends[key] = alert.fired_at + rule.keep
 
     def feed(self, rows: Rows, values: Floats, ts: Floats) -> list[Change]:
@@ -135,7 +137,7 @@ class Transitions:
         alert.revision = self.variants.revisions[variant]
         self._measure(alert, key, variant, value)
         rule = self._rule(variant)
-        if rule.keep:
+        if rule.keep and rule.kind not in OF_SILENCE:
             self.ends[key] = ts + rule.keep
         self._note_down(alert, variant, value)
         culprits = _CULPRITS.get(alert.metric.partition(".")[0], "") if rule.kind in ("threshold", "rate", "baseline") else ""
@@ -158,7 +160,7 @@ class Transitions:
         elif has_flipped:
             yield from self._flap(key, alert, ts)
         if not alert.flapping:
-            is_measured = alert.threshold is not None and np.isfinite(value)
+            is_measured = alert.threshold is not None and np.isfinite(value) and not self._is_of_silence(alert)
             yield self._resolved(key, alert, ts, f"{alert.metric or alert.type} is {value:.6g}" if is_measured
                                  else self.texts.get(key) or "the condition has passed")
 
@@ -177,7 +179,7 @@ class Transitions:
         """Let go of what flaps no more, at each host's event time (`clock`) or, of what samples do not tell, at `now`."""
         for key, changes in list(self._flaps.items()):
             stored, alert = self.variants.named.get(key[1]), self.alerts.get(key)
-            at = now if stored is not None and stored.rule.kind in ("event", "host_down") else float(clock[key[0]])
+            at = now if stored is not None and stored.rule.kind in ("event", *OF_SILENCE) else float(clock[key[0]])
             share = changes.share(at)
             if share == 0 and (alert is None or not alert.flapping):
                 del self._flaps[key]
@@ -232,7 +234,7 @@ class Transitions:
         """Whether nobody knows more of its alerts while nothing comes from the host."""
         if rule.kind == "composite":
             return not any(one in self.variants.named and self.variants.named[one].rule.kind == "host_down" for one in rule.rules)
-        return rule.kind not in ("host_down", *OF_A_MOMENT)
+        return rule.kind not in (*OF_SILENCE, *OF_A_MOMENT)
 
     def release(self, alert: Alert) -> None:
         """Somebody resolved it by hand (the table says so): it is over, and does not fire before its condition has passed."""
@@ -272,6 +274,9 @@ class Transitions:
         del self.alerts[key]
         self.ends.pop(key, None)
         self._rest(key)
+
+    def _is_of_silence(self, alert: Alert) -> bool:
+        return alert.rule in self.variants.named and self.variants.named[alert.rule].rule.kind in OF_SILENCE
 
     def _is_host_down(self, alert: Alert) -> bool:
         stored = self.variants.named.get(alert.rule)

@@ -26,8 +26,8 @@ METRICS = st.sampled_from(["", "cpu.percent", "disk.percent{mount=*}", "disk.per
                            "temperature.celsius{sensor=*}", "health.score"]) | TEXTS
 RULES: st.SearchStrategy[Rule] = st.builds(
     Rule, name=st.from_regex(r"[a-z][a-z0-9_]{0,62}", fullmatch=True),
-    kind=st.sampled_from(["threshold", "rate", "missing", "host_down", "reboot", "state", "forecast", "baseline", "event",
-                          "composite"]),
+    kind=st.sampled_from(["threshold", "rate", "missing", "host_down", "mass_silence", "reboot", "state", "forecast",
+                          "baseline", "event", "composite"]),
     metric=METRICS, comparison=st.sampled_from([">", ">=", "<", "<="]), info=NUMBERS, warning=NUMBERS, error=NUMBERS,
     critical=NUMBERS, for_=SECONDS, recover_value=NUMBERS, recover_for=SECONDS, window=SECONDS, target=NUMBERS, keep=SECONDS,
     subject=st.sampled_from(["", "container_stopped", "container_unhealthy", "container_restarted"]),
@@ -95,6 +95,10 @@ GOOD = {"name": "a", "metric": "cpu.percent", "warning": 80.0}
     ({"kind": "baseline", "metric": "cpu.count"}, "metric", "not watched for anomalies"),
     ({"kind": "baseline", "metric": "custom.wait{queue=*}"}, "metric", "full name"),
     ({"kind": "baseline", "comparison": "<="}, "comparison", "use >= or >"),
+    ({"kind": "mass_silence", "window": 60.0}, "metric", "leave it out"),
+    ({"kind": "mass_silence", "metric": ""}, "window", "above 0"),
+    ({"kind": "mass_silence", "warning": 130.0}, "warning", "at most 100"),
+    ({"kind": "mass_silence", "comparison": "<"}, "comparison", "use >= or >"),
     ({"kind": "composite", "metric": "", "warning": None}, "rules", "name the rules"),
     ({"kind": "composite", "rules": ["a"]}, "rules", "itself"),
     ({"kind": "composite", "rules": ["high_cpo"]}, "rules", "did you mean high_cpu"),
@@ -137,7 +141,7 @@ def test_packs_are_sound() -> None:
         assert rule.message, rule.name
         assert rule.recommendation, rule.name
         assert rule.description, rule.name
-        if rule.kind not in ("host_down", "reboot", "event") and rule.subject != "container_restarted":
+        if rule.kind not in ("host_down", "mass_silence", "reboot", "event") and rule.subject != "container_restarted":
             assert rule.for_ >= 60, rule.name
 
 
