@@ -72,8 +72,8 @@ def mosquitto_passwords(present: str, agents: Mapping[str, str], own_hosts: Sequ
 
     Of what is there already, services and programs stay, and the hosts whose passwords people set themselves.
     """
-    lines = [line for line in present.splitlines() if ":" in line]
-    kept = [line for line in lines if not is_host(user := line.partition(":")[0]) or user in own_hosts]
+    kept = [line for line in present.splitlines()
+            if line.startswith(grants.service_user("")) or line.partition(":")[0] in own_hosts]
     issued = (f"{host}:{agents[host]}" for host in sorted(agents) if host not in own_hosts)
     return "".join(f"{line}\n" for line in (*kept, *issued))
 

@@ -117,10 +117,12 @@ def is_port_free(port: int, address: str = "127.0.0.1") -> bool:
     return True
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only we may read, whole or not at all."""
+def write_private(path: Path, text: str, owner: os.stat_result | None = None) -> None:
+    """Write a file that only we, or `owner` where we are root, may read: whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
+        if owner is not None and os.geteuid() == 0:
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
     partial.replace(path)

@@ -44,6 +44,11 @@ class Child:
         self._reader = threading.Thread(target=self._read, args=(self.process,), daemon=True)
         self._reader.start()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; one that does not run reads its files anyway when it is started again."""
+        if self.process is not None and self.is_alive:
+            self.process.send_signal(number)
+
     def join_output(self) -> None:
         """Wait a moment for the last words of a dead process."""
         if self._reader is not None:

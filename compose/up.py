@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from compose import credentials, exposure, grants, nats, options, postgres, stack
+from compose import credentials, exposure, grants, membership, nats, options, postgres, stack
 from compose.certificates import CertificateError
 from compose.credentials import DataDirectoryError, State
 from compose.exposure import Exposure
@@ -55,10 +55,11 @@ def _run(wanted: Settings, data: Path, environ: Mapping[str, str], terminal: Ter
     stopping, asked = _catch_signals()
     supervisor = Supervisor(data / "logs", terminal)
     try:
-        plan, agent = _start(wanted, data, environ, supervisor)
+        plan, agent, door = _start(wanted, data, environ, supervisor)
         startup = Startup(plan, supervisor, terminal, _welcome(wanted, plan, environ, started_at), agent)
         _await_servers(plan, supervisor, stopping)
-        supervisor.run(stopping, startup.tick)
+        keeper = None if door is None else membership.Keeper(door, plan.database_url, supervisor, stopping)
+        supervisor.run(stopping, partial(_tick, startup, keeper))
     except (PostgresError, NatsError):
         if not asked:  # initdb hears Ctrl-C too
             raise
@@ -67,6 +68,12 @@ def _run(wanted: Settings, data: Path, environ: Mapping[str, str], terminal: Ter
             print("stopping", flush=True)
         supervisor.stop(stack.STOP_ORDER, lambda: len(asked) > 1)
     return 0
+
+
+def _tick(startup: Startup, keeper: membership.Keeper | None) -> None:
+    startup.tick()
+    if keeper is not None:
+        keeper.tick(time.monotonic())
 
 
 def _catch_signals() -> tuple[threading.Event, list[int]]:
@@ -83,8 +90,12 @@ def _catch_signals() -> tuple[threading.Event, list[int]]:
     return stopping, asked
 
 
-def _start(wanted: Settings, data: Path, environ: Mapping[str, str], supervisor: Supervisor) -> tuple[Stack, Program | None]:
-    """Start all programs at once (the services wait for the servers by themselves), except the agent, who comes later."""
+def _start(wanted: Settings, data: Path, environ: Mapping[str, str], supervisor: Supervisor) -> tuple[
+        Stack, Program | None, membership.Door | None]:
+    """Start all programs at once (the services wait for the servers by themselves), except the agent, who comes later.
+
+    What is told, the agent, and how others are let in to the broker, where that is the embedded one.
+    """
     state = credentials.read_state(data)
     wanted = _own_servers(wanted, state)
     cluster = postgres.prepare(data, state.passwords["database"]) if wanted.database_url == EMBEDDED else None
@@ -93,8 +104,9 @@ def _start(wanted: Settings, data: Path, environ: Mapping[str, str], supervisor:
     state = credentials.with_ports(state, _preferred_ports(wanted))
     credentials.write_state(data, state)
     plan = _plan(wanted, data, state, _exposed(wanted, data))
-    if wanted.broker_url == EMBEDDED:
-        supervisor.start(nats.program(data, plan.broker_port, _logins(wanted, plan.host, state), _listener(plan.exposure)))
+    door = _door(wanted, data, plan.host, state) if wanted.broker_url == EMBEDDED else None
+    if door is not None:
+        supervisor.start(nats.program(data, plan.broker_port, door.logins(door.read_known()), _listener(plan.exposure)))
     if cluster is not None:
         supervisor.start(postgres.program(cluster, state.ports["database"]))
     credentials.write_env(data, stack.client_environment(plan))
@@ -102,13 +114,13 @@ def _start(wanted: Settings, data: Path, environ: Mapping[str, str], supervisor:
     agent = services.pop("agent", None)
     for program in services.values():
         supervisor.start(program)
-    return plan, agent
+    return plan, agent, door
 
 
-def _logins(wanted: Settings, host: str, state: State) -> list[nats.Login]:
-    """Those that every start of the embedded broker knows: the services and the agent of this machine."""
+def _door(wanted: Settings, data: Path, host: str, state: State) -> membership.Door:
+    """The embedded broker's, which knows the services and the agent of this machine by itself."""
     own = nats.Login(grants.agent(host, wanted.topic_root), state.passwords["agent"])
-    return [*nats.service_logins(state.passwords, wanted.topic_root), own]
+    return membership.Door(data, [*nats.service_logins(state.passwords, wanted.topic_root), own], wanted.topic_root)
 
 
 def _own_servers(wanted: Settings, state: State) -> Settings:

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "migrate": ("aggregator.client.migrate", "bring the database schema up to date"),
     "backup": ("aggregator.client.backup", "configuration and alert history into a directory"),
     "restore": ("aggregator.client.restore", "a backup into a fresh database"),
+    "acl": ("compose.acl", "access rules of NATS, Mosquitto or EMQX, kept in step with the agents' credentials"),
     "doctor": ("compose.doctor", "check broker, database, disk and clocks, and say what to mend"),
     "simulate": ("agent.simulate", "a fleet of simulated hosts, for demonstrations and benchmarks"),
 }

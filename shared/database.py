@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import msgspec
 import psycopg
 
-from shared import logs
+from shared import __version__, logs
+from shared.settings import SettingsError
 
 if TYPE_CHECKING:
     import sqlalchemy
@@ -61,6 +62,9 @@ REFUSALS = {
 PROBE_ROWS = 100_000
 """Some 4 MB: more than what pages and files already made have room for."""
 
+Forbidden = psycopg.errors.InsufficientPrivilege
+"""The role may not do this."""
+
 LockTimeout = psycopg.errors.LockNotAvailable
 """Somebody else held a lock for longer than `lock_timeout`."""
 
@@ -69,6 +73,10 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 class DatabaseUrlError(Exception):
     """The database URL cannot be used; the message says what is allowed."""
+
+
+class SchemaTooNewError(SettingsError):
+    """The database was migrated by a newer drumbeat than this one, which would not understand what it finds."""
 
 
 def read_url(url: str) -> str:
@@ -169,8 +177,21 @@ def _migration_lock(url: str) -> Iterator[Connection]:
         yield connection
 
 
+def _check_not_newer(connection: Connection) -> None:
+    if connection.execute("SELECT to_regclass('schema_version') IS NULL").fetchone() == (True,):
+        return
+    known = max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+    row = connection.execute("SELECT version_num FROM schema_version").fetchone()
+    if row is not None and row[0] > known:
+        raise SchemaTooNewError(f"the database has schema {row[0]}, this drumbeat {__version__} knows {known} and older: "
+                                "upgrade drumbeat here, or give another --database-url")
+
+
 def migrate(url: str, revision: str = "head") -> list[str]:
-    """Bring the schema to `revision`, forward only, one service at a time; the revisions that were applied."""
+    """Bring the schema to `revision`, forward only, one service at a time; the revisions that were applied.
+
+    Raises SchemaTooNewError.
+    """
     logging.getLogger("alembic").setLevel(logging.WARNING)  # what it did is told below, in one line
     import alembic.command
     import alembic.config
@@ -178,7 +199,8 @@ def migrate(url: str, revision: str = "head") -> list[str]:
     from sqlalchemy.pool import NullPool
 
     applied: list[str] = []
-    with _migration_lock(url):
+    with _migration_lock(url) as locked:
+        _check_not_newer(locked)
         engine = sqlalchemy.create_engine(
             read_url(url).replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
         config = alembic.config.Config()

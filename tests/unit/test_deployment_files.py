@@ -12,9 +12,8 @@ import msgspec
 import pytest
 import yaml
 
-from compose import nats
+from shared import cli
 from shared.cli import COMMANDS
-from shared.names import is_host
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = ROOT / "compose"
@@ -91,28 +90,13 @@ def test_files_that_are_mounted_exist():
                 assert (COMPOSE / volume.partition(":")[0]).exists(), volume
 
 
-def test_names_of_services_are_no_host_names():
-    """An agent's credential can never be that of a service: their names are outside the grammar of hosts."""
-    users = re.findall(r"^user (\S+)", (COMPOSE / "mosquitto.acl").read_text(), re.MULTILINE)
-    users += re.findall(r'user: "(service[^"]*)"', (COMPOSE / "nats.conf").read_text())
-    assert {"service.ingest", "service.operator", "service.homeassistant"} <= set(users)
-    assert not any(is_host(user) for user in users)
-
-
-@pytest.mark.parametrize("user", ["ingest", "scheduler", "operator"])
-def test_every_brokers_rules_are_the_same(user):
-    """What a service may do on the embedded broker it may do on one's own, and nothing more."""
-    grant = next(each for each in nats.service_grants(dict.fromkeys(nats.SERVICES, "")) if each.user == user)
-    conf = (COMPOSE / "nats.conf").read_text().partition(f'"service.{user}"')[2]
-    publish, subscribe = (re.findall(r'"(.+?)"', re.search(rf"{word}: \[(.*?)\]", conf, re.DOTALL)[1])
-                          for word in ("publish", "subscribe"))
-    assert set(publish) == {topic.replace("/", ".").replace("+", "*") for topic in grant.publish}
-    assert set(subscribe) == set(nats.heard(grant))
-    block = (COMPOSE / "mosquitto.acl").read_text().partition(f"user service.{user}\n")[2].partition("\n\n")[0]
-    rules = re.findall(r"^topic (read|write|readwrite) (\S+)$", block, re.MULTILINE)
-    for access, topics in (("write", grant.publish), ("read", grant.subscribe)):
-        allowed = {topic.replace("#", ">") for word, topic in rules if access in word and not topic.startswith("$")}
-        assert allowed == {topic for topic in topics if not topic.startswith("$")}
+@pytest.mark.parametrize(("file", "arguments"), [
+    ("nats-users.conf", ["nats"]), ("mosquitto.acl", ["mosquitto", "--programs", "homeassistant=homeassistant"]),
+    ("emqx-acl.conf", ["emqx"])])
+def test_access_rules_are_those_that_the_command_writes(file, arguments, capsys):
+    """The files of access rules are what `drumbeat acl` prints: nobody has changed one of them by hand."""
+    assert cli.main(["acl", *arguments]) == 0
+    assert (COMPOSE / file).read_text() == capsys.readouterr().out
 
 
 def test_the_dockerfile_does_not_run_as_root():
@@ -147,6 +131,6 @@ def test_systemd_understands_the_units(tmp_path):
 def test_nats_accepts_its_configuration():
     """nats-server -t accepts the shipped file with passwords from the environment."""
     binary = shutil.which("nats-server") or Path(sys.executable).parent / "nats-server"
-    words = {f"{name}_PASSWORD": "a1b2c3" for name in ("INGEST", "SCHEDULER", "OPERATOR", "AGENT")}
+    words = {f"{name}_PASSWORD": "a1b2c3" for name in ("INGEST", "SCHEDULER", "OPERATOR")}
     done = subprocess.run([binary, "-t", "-c", COMPOSE / "nats.conf"], check=False, capture_output=True, text=True, env=words)
     assert done.returncode == 0, done.stderr
