@@ -108,6 +108,15 @@ def test_a_part_that_is_really_gone_is_told_after_the_hold() -> None:
     assert site.run(600) == []
 
 
+def test_a_fleet_that_is_gone_as_a_whole_is_told_once() -> None:
+    """Where nobody is left to be heard, the guard lets go once, for good, and whoever takes over does not begin anew."""
+    site = Site(20)
+    site.silent = set(site.names)
+    changes = site.run(900)
+    assert (named(changes), named(changes, "hosts_silent")) == (site.names, ["h01"])
+    assert site.taken_over(5).run(600) == []
+
+
 def test_who_stays_away_when_the_others_are_back_is_down() -> None:
     """After the guard each host that is still silent has a minute and its beats to come back, then it is down."""
     site = Site(40)
