@@ -70,7 +70,7 @@ class Clock(Timekeeper):
         return super().__call__() + self.ahead
 
     def hear(self, database_at):
-        return super().hear(database_at + self.set_by)
+        return super().hear(database_at + self.set_by + self.stalled)
 
     def move_to(self, at):
         """Make it `at` (Unix s) for ingest."""
@@ -98,9 +98,9 @@ class Ingest:
         self._broker_url, self._database_url, self._root, self._clock = broker_url, database_url, topic_root, clock
         self._started = []
 
-    def __call__(self, slots=1, *, wait=True, **options):
-        """Start one more; `wait` until it ingests. `options`: of the service."""
-        brokers = bus.read_brokers(self._broker_url)
+    def __call__(self, slots=1, *, wait=True, broker_url="", **options):
+        """Start one more; `wait` until it ingests. `broker_url`: another way to the broker. `options`: of the service."""
+        brokers = bus.read_brokers(broker_url or self._broker_url)
         service = Service(self._database_url, brokers, bus.Tls(), Topics(self._root), slots, self._clock, **options)
         thread = threading.Thread(target=service.run, daemon=True)
         thread.start()
