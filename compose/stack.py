@@ -101,7 +101,7 @@ def _own(stack: Stack, name: str) -> dict[str, str]:
     if name == "api":
         return database | {"DRUMBEAT_PORT": str(stack.api_port), "DRUMBEAT_BOOTSTRAP_TOKEN": stack.token,
                            "DRUMBEAT_TOPIC_ROOT": stack.topic_root, **_listener(stack)}
-    host = {"DRUMBEAT_HOST": stack.host} if name == "scheduler" else {}
+    host = {"DRUMBEAT_HOST": stack.host} if name in ("ingest", "scheduler") else {}
     return database | host | {"DRUMBEAT_PROBE_PORT": str(stack.probe_ports[name])}
 
 

@@ -1,6 +1,7 @@
 """`drumbeat ingest`: settings and start."""
 
 import signal
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,7 @@ from aggregator.analysis import core_metrics
 from aggregator.ingest.homeassistant import DEFAULT_PREFIX
 from aggregator.ingest.service import Service
 from shared import bus, database, logs, probes
+from shared.names import host_name
 from shared.settings import SettingsError, load
 from shared.topics import DEFAULT_ROOT, Topics
 
@@ -24,6 +26,8 @@ class IngestSettings(Struct, frozen=True, kw_only=True):
     broker_cert_file: Annotated[str, Meta(description="client certificate for the broker (mTLS)")] = ""
     broker_key_file: Annotated[str, Meta(description="key of the client certificate")] = ""
     topic_root: Annotated[str, Meta(description="root of all topics", pattern=r"^[^/+#\s][^+#\s]*[^/+#\s]$")] = DEFAULT_ROOT
+    host: Annotated[str, Meta(description="host that alerts about many silent hosts are told of; default: this machine",
+                              pattern=r"^([a-z0-9][a-z0-9_-]{0,62})?$")] = ""
     slots: Annotated[int, Meta(description="shares of the fleet, one ingest process each; more processes stand by",
                                ge=1, le=64)] = 1
     probe_listen: Annotated[str, Meta(description="address of /livez, /readyz and /metrics")] = "127.0.0.1"
@@ -58,7 +62,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         raise SettingsError(f"--anomaly-metrics: {error}") from None
     service = Service(settings.database_url, brokers, tls, Topics(settings.topic_root), settings.slots,
                       homeassistant_prefix=settings.homeassistant_prefix if settings.homeassistant else "",
-                      output=_output(settings, environ), anomalies=settings.anomalies, watched=watched)
+                      output=_output(settings, environ), anomalies=settings.anomalies, watched=watched,
+                      host=settings.host or host_name(socket.gethostname()))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     server = probes.open_probes("ingest", settings.probe_listen, settings.probe_port,

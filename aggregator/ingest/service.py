@@ -45,15 +45,15 @@ class Service:
     def __init__(self, database_url: str, brokers: tuple[Broker, ...], tls: Tls, topics: Topics, slot_count: int,
                  clock: Timekeeper | None = None, *, homeassistant_prefix: str = "",
                  output: Path | None = None, anomalies: bool = True,
-                 watched: tuple[str, ...] = METRICS) -> None:
+                 watched: tuple[str, ...] = METRICS, host: str = "") -> None:
         """`clock`: the time. `homeassistant_prefix`: where hosts are made known to Home Assistant; empty where they are not.
 
         `output`: the directory that duties may write to; without one, those that write fail. `anomalies`: whether they are
-        looked for, in the metrics `watched`.
+        looked for, in the metrics `watched`. `host`: on which it runs.
         """
         self._url, self._brokers, self._tls, self._topics = database_url, brokers, tls, topics
         self._slot_count, self._clock, self._homeassistant_prefix = slot_count, clock or Timekeeper(), homeassistant_prefix
-        self._anomalies, self._watched = anomalies, watched
+        self._anomalies, self._watched, self._host = anomalies, watched, host
         self._owner = f"drumbeat-ingest-{secrets.token_hex(8)}"
         self._stopping = False
         self._doing = "starting"
@@ -171,6 +171,7 @@ class Service:
         shard = takeover.load(connection, lease, self._clock(), detects=self._anomalies, watched=self._watched)
         shard.oldest_ts = upkeep.oldest_ts(keep, self._clock())
         shard.profile = upkeep.read_profile(connection)
+        shard.engine.own_host = self._host
         logs.event(log, "slot taken", slot=lease.slot, of=lease.slots, hosts=len(shard.hosts))
         self.gauges.is_owner.set(1)
         receiver = Receiver(shard, self._topics, lease.slot, lease.slots)
