@@ -4,13 +4,15 @@ import contextlib
 import dataclasses
 import json
 import os
+import shutil
+import socket
+import ssl
 import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from conftest import MOSQUITTO
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives import serialization as form
@@ -21,6 +23,7 @@ from compose import certificates, nats, programs
 from shared import bus
 
 PASSWORD = "word" * 6
+MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 NATS_CONF = """
 server_name: "tls-test"
 host: "127.0.0.1"
@@ -29,7 +32,6 @@ jetstream {{ store_dir: {store} }}
 mqtt {{ host: "127.0.0.1", port: {port}, tls {{ cert_file: {cert}, key_file: {key}{more} }} }}
 accounts {{ FLEET: {{ jetstream: enabled, users: [ {users} ] }} }}
 """
-NATS_PLAIN = 'host: "127.0.0.1"\nport: -1\nserver_name: "x"\njetstream {{ store_dir: {store} }}\nmqtt {{ host: "127.0.0.1", port: {port} }}\n'
 MOSQUITTO_CONF = """
 listener {port} 127.0.0.1
 certfile {cert}
@@ -124,7 +126,7 @@ def _write_nats(home, port, server, ca_file, hosts):
 
 
 def _write_mosquitto(home, port, server, ca_file, hosts):
-    if MOSQUITTO is None:
+    if not Path(MOSQUITTO).exists():
         pytest.skip("Mosquitto is not installed")
     for user in ("tests", *hosts):
         subprocess.run(["mosquitto_passwd", *([] if (home / "passwords").exists() else ["-c"]), "-b", home / "passwords", user,
@@ -156,3 +158,20 @@ class Client:
 
     def __exit__(self, *_):
         self.bus.close()
+
+
+@contextlib.contextmanager
+def running_nats(directory, server):
+    """A NATS with TLS: its port and its process."""
+    port, home = programs.free_port(), directory / "nats-alone"
+    home.mkdir()
+    with running(_write_nats(home, port, server, None, ()), port) as process:
+        yield port, process
+
+
+def read_names(port, ca_file):
+    """The names in the certificate that the server on this port shows now."""
+    context = ssl.create_default_context(cafile=ca_file)
+    with (socket.create_connection(("127.0.0.1", port), 5) as plain,
+          context.wrap_socket(plain, server_hostname="127.0.0.1") as secured):
+        return [name for _, name in secured.getpeercert()["subjectAltName"]]
