@@ -4,7 +4,8 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from aggregator.api.routes import (
     collection,
     containers,
     data,
+    enrolment,
     executions,
     fleet,
     health,
@@ -70,7 +72,7 @@ class Api:
 def _model(path: str) -> Any:
     """The model that OpenAPI shows for GET `path`."""
     modules = (hosts, containers, history, health, fleet, data, words, administration, probes, alerts, alert_rules, quiet,
-               channels, audit_log, schedules, executions, collection, anomalies, trends, insights)
+               channels, audit_log, schedules, executions, collection, anomalies, trends, insights, enrolment)
     routes = [route for module in modules for route in module.router.routes if isinstance(route, APIRoute)]
     return next(route.response_model for route in routes if "GET" in route.methods and route.path_regex.match(path))
 
@@ -79,7 +81,7 @@ TABLES = ("host, host_now, stream, gap, reject, layout, sample, rollup_1m, rollu
           "alert, alert_event, outbox, inbox, audit_log, rule, rule_revision, rule_override, silence, maintenance_window, "
           "dependency, notification_channel, notification_route, notification_group, notification, notification_attempt, "
           "schedule, execution, execution_event, schedule_outbox, trigger_key, collection_config, host_config, "
-          "anomaly, anomaly_run, detector_state")
+          "anomaly, anomaly_run, detector_state, enrolment_token, agent_credential")
 
 
 def empty(connection: Connection) -> None:
@@ -118,12 +120,12 @@ def wait_for(client: httpx.Client, path: str, status: int, seconds: float = 20.0
 
 
 @contextlib.contextmanager
-def serving(url: str, **more: Any) -> Iterator[tuple[Api, Connection]]:
-    """A ready API with an admin token."""
+def serving(url: str, now: Callable[[], datetime] = lambda: NOW, **more: Any) -> Iterator[tuple[Api, Connection]]:
+    """A ready API with an admin token, its clock at `now`."""
     engine = reading.open_engine(url)
     plain = tokens.create(engine, "tests", ["admin"])
     engine.dispose()
-    backend = Backend(url, clock=lambda: NOW)
+    backend = Backend(url, clock=now)
     with database.open_connection(url, "tests") as connection, running(backend, **more) as client:
         wait_for(client, "/readyz", 200)
         yield Api(client, connection, plain, backend), connection

@@ -1,17 +1,22 @@
-"""The FastAPI application: routes, errors, bounds on bodies, and the OpenAPI document."""
+"""The FastAPI application: routes, errors, what stands before every route, and the OpenAPI document."""
 
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.middleware.gzip import GZipMiddleware
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from fastapi.routing import APIRoute
 
-from aggregator.api import models, problems
+from aggregator.api import openapi, problems
 from aggregator.api.backend import Backend
+from aggregator.api.bounds import Bounds
+from aggregator.api.broker_for_agents import BrokerForAgents
+from aggregator.api.headers import SecurityHeaders
 from aggregator.api.known_parameters import KnownParameters
+from aggregator.api.limits import Limiter, RateHeaders
 from aggregator.api.routes import (
     administration,
     alert_rules,
@@ -22,6 +27,7 @@ from aggregator.api.routes import (
     collection,
     containers,
     data,
+    enrolment,
     executions,
     exposition,
     fleet,
@@ -38,13 +44,12 @@ from aggregator.api.routes import (
 from aggregator.api.security import TokenCache
 from shared import __version__
 
-MAX_BODY_BYTES = 1_000_000
 GZIP_FROM_BYTES = 2_000
 
 DESCRIPTION = """Fleet monitoring over MQTT. Times are RFC 3339, UTC. Every list and series answers as CSV or NDJSON too:
 `?format=csv` or an Accept header. Errors are problem+json (RFC 9457);
 unknown query parameters are refused. Send `Authorization: Bearer dbt_…`; scopes are
-read, operate and admin."""
+read, operate and admin. How often a token may ask is said by the headers RateLimit-Policy and RateLimit of every answer."""
 
 TAGS = [
     {"name": "hosts", "description": "Hosts and what is known of them now"},
@@ -61,49 +66,31 @@ TAGS = [
     {"name": "collection", "description": "Collection settings from the centre"},
     {"name": "data", "description": "Storage, statistics and rejects"},
     {"name": "words", "description": "Metrics and payloads"},
+    {"name": "enrolment", "description": "Which machines may join, and their credentials for the broker"},
     {"name": "administration", "description": "Retention, health profiles, tokens and the audit log"},
     {"name": "prometheus", "description": "Exposition for Prometheus"},
     {"name": "probes", "description": "Liveness, readiness and directory"},
 ]
 
-_ERRORS = {401: "no valid token", 403: "the token lacks the scope", 404: "no such thing", 422: "a parameter is unusable",
-           503: "the database is away; try again"}
+ROUTERS = tuple(module.router for module in (
+    hosts, containers, history, health, fleet, alerts, alert_rules, quiet, channels, schedules, executions, anomalies, trends,
+    insights, collection, data, words, enrolment, administration, audit_log, exposition))
 
 
-class BodyLimit:
-    """ASGI middleware: a body larger than `MAX_BODY_BYTES` is refused."""
+class Api(FastAPI):
+    """The application, whose OpenAPI document also says what holds for all routes alike."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = problems.Problem(413, f"a body may have {MAX_BODY_BYTES} bytes")
-        length = next((value for name, value in scope.get("headers", ()) if name == b"content-length"), b"0")
-        if scope["type"] == "http" and (not length.isdigit() or int(length) > MAX_BODY_BYTES):
-            await refusal.response()(scope, receive, send)
-            return
-        seen = 0
-
-        async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > MAX_BODY_BYTES:
-                raise refusal
-            return message
-
-        async def answered(message: Message) -> None:
-            # FastAPI takes whatever goes wrong with a body for bad JSON; what is too large is answered as that.
-            if seen <= MAX_BODY_BYTES:
-                await send(message)
-            elif message["type"] == "http.response.start":
-                await refusal.response()(scope, receive, send)
-
-        await self._app(scope, counted, answered)
+    def openapi(self) -> dict[str, Any]:
+        """The document; made once."""
+        if self.openapi_schema is None:
+            routes = [route for router in (*ROUTERS, probes.router) for route in router.routes if isinstance(route, APIRoute)]
+            self.openapi_schema = openapi.completed(super().openapi(), routes)
+        return self.openapi_schema
 
 
-def build(backend: Backend, *, root_path: str = "", cors_origins: Sequence[str] = ()) -> FastAPI:
-    """Build the application on a backend; starting it starts the backend."""
+def build(backend: Backend, *, broker_for_agents: BrokerForAgents | None = None, root_path: str = "",
+          cors_origins: Sequence[str] = (), limiter: Limiter | None = None) -> FastAPI:
+    """Build the application on a backend; starting it starts the backend. Without a limiter nothing is limited."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -111,23 +98,25 @@ def build(backend: Backend, *, root_path: str = "", cors_origins: Sequence[str] 
         yield
         backend.stop()
 
-    app = FastAPI(
+    app = Api(
         title="drumbeat", version=__version__, description=DESCRIPTION, root_path=root_path, lifespan=lifespan,
-        openapi_tags=TAGS, redoc_url=None, docs_url=None, license_info={"name": "Apache-2.0"},
-        responses={code: {"model": models.ProblemModel, "description": text,
-                          "content": {problems.MEDIA_TYPE: {}}} for code, text in _ERRORS.items()})
+        openapi_tags=TAGS, redoc_url=None, docs_url=None, openapi_url=None, license_info={"name": "Apache-2.0"})
     app.state.backend = backend
+    app.state.broker_for_agents = broker_for_agents or BrokerForAgents()
     app.state.tokens = TokenCache(time.monotonic)
+    app.state.limiter = limiter or Limiter({})
     problems.install(app)
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=3)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(RateHeaders, limiter=app.state.limiter)
+    app.add_middleware(Bounds)
     if cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(cors_origins),
                            allow_methods=["GET", "PUT", "PATCH", "POST", "DELETE"],
-                           allow_headers=["Authorization", "Content-Type", "Idempotency-Key"])
+                           allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
+                           expose_headers=["Retry-After", "RateLimit", "RateLimit-Policy", "Location"])
+    app.add_middleware(SecurityHeaders)
     known = Depends(KnownParameters())
-    for module in (hosts, containers, history, health, fleet, alerts, alert_rules, quiet, channels, schedules, executions,
-                   anomalies, trends, insights, collection, data, words, administration, audit_log, exposition):
-        app.include_router(module.router, dependencies=[known])
+    for router in ROUTERS:
+        app.include_router(router, dependencies=[known])
     app.include_router(probes.router)
     return app

@@ -14,11 +14,13 @@ from aggregator.api.problems import not_ready
 from aggregator.store import policies, reading, rules, tokens
 from aggregator.store.history import History, Layouts
 from shared import database, logs
+from shared.settings import SettingsError
 
 log = logs.get("api")
 
 CACHE_SECONDS = 10.0
 PROBE_SECONDS = 1.0
+RETRY_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -26,14 +28,14 @@ T = TypeVar("T")
 class Backend:
     """The database as the API sees it: absent at first, then ready, then perhaps away for a while."""
 
-    def __init__(self, url: str, *, bootstrap_token: str = "",
+    def __init__(self, url: str, *, bootstrap_token: str = "", timeout_s: float = 20.0,
                  clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._url, self._bootstrap_token, self._clock = url, bootstrap_token, clock
         self._missing = "waiting for the database"
         self._is_stopping = threading.Event()
         self._started = time.monotonic()
         self._cache: dict[str, tuple[float, Any]] = {}
-        self.engine = reading.open_engine(url)
+        self.engine = reading.open_engine(url, timeout_s=timeout_s)
         self.layouts = Layouts()
         self.history = History(self.engine, self.layouts)
 
@@ -62,10 +64,14 @@ class Backend:
                     if self._bootstrap_token:
                         tokens.ensure(self.engine, "bootstrap", self._bootstrap_token)
                     self._missing = ""
+            except SettingsError as error:
+                self._missing = str(error)
+                logs.event(log, "the database cannot be used, trying again", 40, error=str(error))
+                self._is_stopping.wait(RETRY_SECONDS)
             except Exception as error:  # whatever it was, /readyz must say so and it must be tried again
                 self._missing = f"could not prepare the database: {type(error).__name__}"
                 logs.event(log, "could not prepare the database, trying again", 40, exc_info=True)
-                self._is_stopping.wait(5.0)
+                self._is_stopping.wait(RETRY_SECONDS)
             else:
                 return
 

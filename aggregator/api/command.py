@@ -5,9 +5,9 @@ import signal
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from aggregator.api import encryption
 from aggregator.api.broker_for_agents import BrokerForAgents, read_broker
@@ -15,9 +15,14 @@ from shared import logs, topics
 from shared.database import DatabaseUrlError, read_url
 from shared.settings import SettingsError, load
 
+if TYPE_CHECKING:
+    from aggregator.api.limits import Limiter
+
 log = logs.get("api")
 
 BACKLOG = 2048
+MAX_HEAD_BYTES = 65_536
+"""Of a request's first line and headers together."""
 
 
 class ApiSettings(Struct, frozen=True, kw_only=True):
@@ -35,6 +40,14 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     root_path: Annotated[str, Meta(description="path below which a reverse proxy shows the API, like /drumbeat")] = ""
     cors_origins: Annotated[tuple[str, ...], Meta(
         description="origins whose pages may call the API from a browser, like https://wall.example; none by default")] = ()
+    trusted_proxies: Annotated[tuple[str, ...], Meta(
+        description="addresses or networks of reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, like "
+                    "10.0.0.5; none by default")] = ()
+    rate_limits: Annotated[dict[str, str], Meta(
+        description="limits that differ from the defaults, as GROUP=RATE like lists=100/minute; 0 is none, all=0 none at all"
+    )] = field(default_factory=dict)
+    statement_timeout: Annotated[float, Meta(
+        description="seconds after which a question to the database is given up", ge=0.1, le=600)] = 20.0
     agent_broker_url: Annotated[str, Meta(
         description="broker as machines that join should reach it, without user and password, like mqtts://broker.example:8883; "
                     "several are separated by commas; without it none can join")] = ""
@@ -54,7 +67,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     settings = load(ApiSettings, "api", argv, environ, description="Serve REST.")
     _check(settings)
     context = encryption.server_context(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
-    broker = _broker_for_agents(settings)
+    broker, limiter = _broker_for_agents(settings), _limiter(settings)
     logs.configure(settings.log_level, settings.log_format)
     logging.getLogger("uvicorn").setLevel("WARNING")
     try:
@@ -66,7 +79,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if context is None and not settings.behind_proxy and not encryption.is_loopback(settings.listen):
         logs.event(log, "tokens travel in the clear: this is plain HTTP beyond loopback", 30, address=settings.listen,
                    mend="--tls-cert-file and --tls-key-file, or --behind-proxy where a proxy in front speaks TLS")
-    _serve(settings, listening, broker, context)
+    _serve(settings, listening, broker, limiter, context)
     return 0
 
 
@@ -113,17 +126,31 @@ def _renew(context: ssl.SSLContext, settings: ApiSettings) -> None:
         logs.event(log, "certificate stays as it was", 40, error=str(error))
 
 
-def _serve(settings: ApiSettings, listening: socket.socket, broker: BrokerForAgents, context: ssl.SSLContext | None) -> None:
+def _limiter(settings: ApiSettings) -> "Limiter":
+    """Raises SettingsError."""
+    from aggregator.api import limits
+
+    try:
+        return limits.Limiter(limits.read_rates(settings.rate_limits))
+    except limits.RateError as error:
+        raise SettingsError(f"--rate-limits: {error}") from None
+
+
+def _serve(settings: ApiSettings, listening: socket.socket, broker: BrokerForAgents, limiter: "Limiter",
+           context: ssl.SSLContext | None) -> None:
     import uvicorn
 
     from aggregator.api import application
     from aggregator.api.backend import Backend
 
-    backend = Backend(settings.database_url, bootstrap_token=settings.bootstrap_token)
-    app = application.build(backend, broker_for_agents=broker, root_path=settings.root_path, cors_origins=settings.cors_origins)
+    backend = Backend(settings.database_url, bootstrap_token=settings.bootstrap_token, timeout_s=settings.statement_timeout)
+    app = application.build(backend, broker_for_agents=broker, root_path=settings.root_path, cors_origins=settings.cors_origins,
+                            limiter=limiter)
     logs.event(log, "api listens", address=f"{settings.listen}:{listening.getsockname()[1]}")
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30, proxy_headers=False,
+        app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30, http="h11",
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES, proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         timeout_graceful_shutdown=5, lifespan="on", backlog=BACKLOG)
     if context is not None:
         config.load()

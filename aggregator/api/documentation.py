@@ -1,5 +1,7 @@
 """The OpenAPI document as one page of HTML for people. Pure; no scripts, nothing from elsewhere."""
 
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -13,6 +15,11 @@ code,pre{font:14px/1.4 ui-monospace,monospace;background:#8882;border-radius:4px
 pre{padding:.7em;overflow-x:auto}h3 code{font-size:16px}table{border-collapse:collapse;width:100%}
 td{border-top:1px solid #8884;padding:.25em .6em .25em 0;vertical-align:top}:root{color-scheme:light dark}
 b.get{color:#16803c}b.put,b.post{color:#b45309}b.delete{color:#b91c1c}nav a{margin-right:1em}"""
+
+
+POLICY = ("default-src 'none'; frame-ancestors 'none'; style-src "
+          f"'sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}'")
+"""Content-Security-Policy of the page: its own style, and nothing else."""
 
 
 def page(document: Document) -> str:

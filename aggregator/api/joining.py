@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from aggregator.api.backend import Ready
+from aggregator.api.backend import Backend, Ready
 from aggregator.api.broker_for_agents import BrokerForAgents
 from aggregator.api.problems import Problem
+from aggregator.api.security import check_address, count_refusal, spend
 from aggregator.store import enrolment_tokens
 from aggregator.store.enrolment_tokens import EnrolmentToken
 from shared.joining import TOKEN_PREFIX
@@ -24,8 +25,19 @@ def broker_of(request: Request) -> BrokerForAgents:
     return broker
 
 
-def _enrolment_token(backend: Ready,
+def _enrolment_token(request: Request, backend: Ready,
                      credentials: Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]) -> EnrolmentToken:
+    check_address(request)
+    try:
+        token = _valid(backend, credentials)
+    except Problem:
+        count_refusal(request)
+        raise
+    spend(request, "enrolments", f"enrolment token {token.id}")
+    return token
+
+
+def _valid(backend: Backend, credentials: HTTPAuthorizationCredentials | None) -> EnrolmentToken:
     if credentials is None or not credentials.credentials.startswith(TOKEN_PREFIX):
         raise Problem(401, f"an enrolment token is needed: Authorization: Bearer {TOKEN_PREFIX}…; make one with "
                            "`drumbeat enrolment create NAME` (tokens of the API do not do)", headers=CHALLENGE)

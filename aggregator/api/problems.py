@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from aggregator.analysis.timespan import SpanError
+from aggregator.api import headers
 from shared import database, logs
 
 log = logs.get("api")
@@ -88,6 +89,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
     detail = str(error.detail)
     if error.status_code == 404:
         detail = f"there is nothing at {request.url.path[:200]!r}; see /docs"
+    elif error.status_code == 400:  # what FastAPI says of a body that it cannot decode
+        return invalid("body", "this is no JSON in UTF-8").response()
     elif error.status_code == 405:
         detail = f"{request.method} is not allowed at {request.url.path[:200]!r}"
     return Problem(error.status_code, detail, headers=dict(error.headers or {})).response()
@@ -107,4 +110,5 @@ async def _on_unavailable(request: Request, error: Exception) -> Response:
 
 
 async def _on_bug(_: Request, __: Exception) -> Response:
-    return Problem(500, "the server failed; its log says why").response()
+    # Starlette answers this outside all middleware.
+    return Problem(500, "the server failed; its log says why", headers=dict(headers.ALWAYS)).response()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
@@ -11,6 +12,8 @@ from aggregator.api.security import Reader
 from shared import __version__
 
 router = APIRouter(tags=["probes"])
+
+KEPT_SECONDS = 3600.0
 
 LINKS = ("hosts", "containers", "series", "recommendations", "metrics", "schemas", "schedules", "executions", "rejects",
          "storage", "stats", "retention-policies", "tokens", "fleet/health", "fleet/latest", "health-profiles/default")
@@ -47,8 +50,17 @@ async def about(request: Request, _: Reader) -> Response:
 @router.get("/docs", include_in_schema=False)
 def docs(request: Request) -> Response:
     """Documentation for people, made from the OpenAPI document; it needs neither scripts nor the Internet."""
-    policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
-    return HTMLResponse(documentation.page(request.app.openapi()), headers=policy)
+    page = backend_of(request).cached("documentation", KEPT_SECONDS, lambda: documentation.page(request.app.openapi()))
+    return HTMLResponse(page, headers={"Content-Security-Policy": documentation.POLICY})
+
+
+@router.get("/openapi.json", include_in_schema=False)
+def read_openapi(request: Request) -> Response:
+    """The OpenAPI document, which needs no token and is encoded once."""
+    root = request.scope.get("root_path", "").rstrip("/")
+    body = backend_of(request).cached("openapi", KEPT_SECONDS, lambda: msgspec.json.encode(
+        request.app.openapi() | ({"servers": [{"url": root}]} if root else {})))
+    return Response(body, media_type="application/json")
 
 
 @router.get("/", include_in_schema=False)
