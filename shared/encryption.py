@@ -36,7 +36,7 @@ def explained(error: BaseException, host: str, names: Settings) -> str | None:
         return _distrusted(found, host, names)
     reason = found.reason or ""
     if reason.endswith(_WANTS_OURS):
-        return f"{host} wants a certificate of ours: give {names.cert_file}"
+        return f"{host} wants a certificate of ours: give one that its CA has signed, as {names.cert_file}"
     if reason.endswith(_REFUSES_OURS):
         return (f"{host} does not accept our certificate ({reason.lower()}): give one that its CA has signed, "
                 f"as {names.cert_file}")

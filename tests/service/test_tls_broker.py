@@ -75,7 +75,7 @@ def connect(client, eventually):
 def test_messages_of_every_size_arrive_whole_and_in_order(port, right, eventually):
     """Over TLS, too, messages come as they went, in batches at QoS 0 and alone at QoS 1, through a buffer that is full."""
     root, trust = secrets.token_hex(4), bus.Tls(right.file)
-    sizes = [number * 37 % 5000 for number in range(1500)] + [16_383, 16_384, 16_385, 700_000, 0, 1_000_000]
+    sizes = [number * 37 % 5000 for number in range(600)] + [16_383, 16_384, 16_385, 700_000, 0, 1_000_000]
     sent = [(f"{root}/{int(number % 6 == 5)}", os.urandom(1) * size) for number, size in enumerate(sizes)]
     with Client(address(port), f"{root}/+", tls=trust) as reader, Client(address(port), tls=trust) as writer:
         for client in (reader, writer):
@@ -179,12 +179,10 @@ def test_a_certificate_speaks_for_its_own_host_alone(fleet, right, eventually):
 
 def test_who_shows_no_certificate_is_refused(fleet, right, wrong, eventually):
     """mTLS: without a certificate, or with another authority's, there is no way in, password or not."""
-    told = refusal(address(fleet), eventually, ca=right.file)
-    assert "a certificate of ours" in told
-    assert told.endswith("give --broker-cert-file and --broker-key-file")
     files = wrong.client("web-1")
-    told = refusal(f"mqtts://127.0.0.1:{fleet}", eventually, ca=right.file, cert=files.cert, key=files.key)
-    assert told.startswith("127.0.0.1 does not accept our certificate")
+    for url, own in ((address(fleet), {}), (f"mqtts://127.0.0.1:{fleet}", {"cert": files.cert, "key": files.key})):
+        told = refusal(url, eventually, ca=right.file, **own)
+        assert told.endswith("give one that its CA has signed, as --broker-cert-file and --broker-key-file")
 
 
 def test_files_that_cannot_be_used_are_named(right, directory):
