@@ -216,18 +216,20 @@ def test_a_slow_commit_is_no_reason_to_end_its_owner(database_url):
         slots.acquire(owner, "slow-owner", 1)
         other.execute("UPDATE slot SET expires_at = now() - interval '1 second'")
         working = threading.Thread(target=lambda: owner.execute("SELECT pg_sleep(1)"))
-        with owner.transaction():
-            owner.execute("SELECT 1 FROM slot FOR SHARE")
-            working.start()
-            while other.execute(STATE).fetchone() != ("active",):
-                time.sleep(0.01)
-            assert slots.acquire(other, "next", 1) is None
-            working.join()
-            assert slots.acquire(other, "next", 1) is None  # its connection is ended, its lock goes a moment later
-            while other.execute(STATE).fetchone() is not None:
-                time.sleep(0.01)
-            with pytest.raises(psycopg.OperationalError):
-                owner.execute("SELECT 1")
+        owner.execute("BEGIN")
+        owner.execute("SELECT 1 FROM slot FOR SHARE")
+        working.start()
+        while other.execute(STATE).fetchone() != ("active",):
+            time.sleep(0.01)
+        assert slots.acquire(other, "next", 1) is None
+        working.join()
+        owner.execute("SELECT 1")
+        assert slots.acquire(other, "next", 1) is None  # its connection is ended, its lock goes a moment later
+        while other.execute(STATE).fetchone() is not None:
+            time.sleep(0.01)
+        with pytest.raises(psycopg.OperationalError):
+            owner.execute("SELECT 1")
+        assert slots.acquire(other, "next", 1) is not None
 
 
 def test_what_was_stored_after_a_checkpoint_survives_two_takeovers(ingest, agent, broker, topic_root, rows, monkeypatch):
