@@ -98,7 +98,8 @@ def explained(cause: Exception | str, broker: Broker, stage: Stage) -> str:
     if broker.tls and stage == "dialling" and hangs_up:
         return f"{broker.host} does not speak TLS on this port: look at scheme and port in {names.url}"
     if broker.tls and stage == "greeting" and hangs_up:
-        return f"closed by the broker; where it wants a certificate of ours, give one that its CA has signed, as {names.cert_file}"
+        return ("closed by the broker; where it wants a certificate of ours, give one that its CA has signed, "
+                f"as {names.cert_file}")
     if not broker.tls and stage == "greeting" and hangs_up:
         return f"closed by the broker; where this port is for TLS, write mqtts:// in {names.url}"
     return told if isinstance(cause, str) else encryption.explained(cause, broker.host, names) or told
