@@ -120,12 +120,13 @@ def wait_for(client: httpx.Client, path: str, status: int, seconds: float = 20.0
 
 
 @contextlib.contextmanager
-def serving(url: str, now: Callable[[], datetime] = lambda: NOW, **more: Any) -> Iterator[tuple[Api, Connection]]:
+def serving(url: str, now: Callable[[], datetime] = lambda: NOW, timeout_s: float = 20.0,
+            **more: Any) -> Iterator[tuple[Api, Connection]]:
     """A ready API with an admin token, its clock at `now`."""
     engine = reading.open_engine(url)
     plain = tokens.create(engine, "tests", ["admin"])
     engine.dispose()
-    backend = Backend(url, clock=now)
+    backend = Backend(url, timeout_s=timeout_s, clock=now)
     with database.open_connection(url, "tests") as connection, running(backend, **more) as client:
         wait_for(client, "/readyz", 200)
         yield Api(client, connection, plain, backend), connection

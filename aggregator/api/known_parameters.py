@@ -1,6 +1,7 @@
 """Refuses query parameters that a route does not have: a misspelt filter must not be answered for the whole fleet."""
 
 import difflib
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,9 @@ from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
 from aggregator.api.problems import refused
+
+MOST_FAULTS = 20
+"""More are not looked for: to guess what was meant by a thousand names takes long."""
 
 
 class KnownParameters:
@@ -28,7 +32,8 @@ class KnownParameters:
             # The first time the whole document is made, which takes a fifth of a second: not on the event loop.
             allowed = self._by_route[route] = await run_in_threadpool(documented, request.app, *route)
         given = Counter(name for name, _ in request.query_params.multi_items())
-        if wrong := {name: text for name, count in given.items() if (text := fault(name, count, allowed))}:
+        faults = ((name, text) for name, count in given.items() if (text := fault(name, count, allowed)))
+        if wrong := dict(itertools.islice(faults, MOST_FAULTS)):
             raise refused(wrong)
 
 

@@ -20,6 +20,8 @@ router = APIRouter(prefix="/api/v1", tags=["alert rules"])
 _COLUMNS = tuple(rule_models.StoredRuleModel.model_fields)
 _REVISION_COLUMNS = tuple(rule_models.RevisionModel.model_fields)
 _OVERRIDE_COLUMNS = tuple(rule_models.OverrideModel.model_fields)
+MAX_TEMPLATES = 100_000
+"""Characters of templates that one call may have checked: about a second of work."""
 RuleName = Annotated[str, Path(description="name of a rule", max_length=100, pattern=PRINTABLE, examples=["low_disk"])]
 
 
@@ -47,6 +49,11 @@ def create_rule(backend: Ready, token: Admin, body: rule_models.RuleBody) -> Res
 @router.post("/alert-rules/validate", response_model=rule_models.CheckedRulesModel)
 def validate_rules(backend: Ready, _: Reader, body: rule_models.RulesToCheckModel) -> Response:
     """Say what is wrong with rules, without storing them. They may name each other."""
+    length = sum(len(text) for plain in body.rules for field in ("message", "recommendation")
+                 if isinstance(text := plain.get(field), str))
+    if length > MAX_TEMPLATES:
+        raise invalid("rules", f"their messages and recommendations have {length} characters; at most {MAX_TEMPLATES} characters "
+                               "are checked in one call")
     known = _known(backend) | {str(plain.get("name")): str(plain.get("kind", "threshold")) for plain in body.rules}
     checked = [_checked(plain, known) for plain in body.rules]
     return formats.json_answer({"valid": all(one["valid"] for one in checked), "rules": checked})
