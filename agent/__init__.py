@@ -13,6 +13,7 @@ Rooms, in the order of the data path:
 * `tasks/`        what this host may be asked to do, where its own tasks file allows it
 * `remote_config` collection settings from the centre
 * `loop`, `command`     the beat (`ticks` says when), and `drumbeat agent`
+* `enroll`        `drumbeat enroll`: `enrolment` asks the API for a credential, `env_file` keeps it
 * `once`          one sample as a table for people
 * `simulate`      `drumbeat simulate`, a fleet in one process
 """

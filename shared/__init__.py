@@ -10,6 +10,7 @@
 * `settings`   one settings object per command: defaults, file, environment, flags
 * `logs`       one line per event
 * `bus`        the one door to MQTT; `brokers` reads addresses, `slices` reads and writes many messages cheaply
+* `joining`    what a machine is told when it joins, and the `env` file of an agent
 * `database`   the one door to Postgres, with the migrations beside it
 * `probes`     /livez, /readyz and /metrics of a service without an API
 * `cli`        the `drumbeat` command: names to the modules that serve them

@@ -10,6 +10,7 @@
 * `rules`    `drumbeat rules`: list, show, preview, and files of rules; `rule_texts` puts them in words
 * `schedules`, `schedule`, `executions`  lists, one schedule, what became of them; `schedule_wishes` reads what is to be made,
   `schedule_texts` puts them in words
+* `enrolment`, `credential`  tokens by which machines join, and agents' credentials for the broker
 * `token`    `drumbeat token`: create, list or revoke API tokens
 * `audit`    `drumbeat audit`: prove that nothing is lost or doubled
 * `backup`, `restore`  `drumbeat backup` and `restore`: configuration and alert history as files

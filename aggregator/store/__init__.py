@@ -39,7 +39,8 @@ What the API and the commands ask:
 * `schedules`, `executions`, `runs`  schedules, what became of them, starting and cancelling; `annotations` for charts
 * `collection`  desired collection settings, and the revisions of hosts
 * `policies`    retention and health profiles
-* `tokens`      API tokens, as digests
+* `tokens`      API tokens, as digests; `enrolment_tokens` those by which machines join
+* `credentials` agents' credentials for the broker, as what brokers check passwords by
 * `backup`, `restore`  configuration and alert history as files
 * `audit`       what is stored, for the judgement of `drumbeat audit`
 """
