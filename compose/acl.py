@@ -1,4 +1,4 @@
-"""`drumbeat acl`: what each credential may do, as files of NATS, Mosquitto or EMQX, kept in step with the table of credentials."""
+"""`drumbeat acl`: what each credential may do, as files of NATS, Mosquitto or EMQX, kept in step with the credentials."""
 
 import contextlib
 import dataclasses
@@ -66,6 +66,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         print(rules.text(), end="")
         return 0
     try:
+        own.to.mkdir(mode=0o700, exist_ok=True)
         return _follow(own, rules, own.to) if own.follow else _write_once(own, rules, own.to)
     except database.DatabaseUrlError as error:
         raise SettingsError(f"--database-url: {error}") from None

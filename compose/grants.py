@@ -7,15 +7,13 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from shared.names import partition
+from shared.names import is_host, partition
+from shared.schedules import NAME
 from shared.topics import DEFAULT_ROOT, Topics
 
 SERVICES = ("ingest", "scheduler", "operator")
 """Those with a user of their own. The API needs none: it speaks to Postgres alone."""
 DEFAULT_PREFIX = "homeassistant"
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_SCHEDULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class RightError(ValueError):
@@ -60,7 +58,7 @@ def services(root: str = DEFAULT_ROOT, prefix: str = DEFAULT_PREFIX) -> tuple[Gr
 
 def program(name: str, rights: str, root: str = DEFAULT_ROOT, prefix: str = DEFAULT_PREFIX) -> Grant:
     """A program of one's own: `rights` are words joined by `+`, as in `homeassistant+action`. Raises RightError."""
-    if not _NAME.fullmatch(name) or name in SERVICES:
+    if not is_host(name) or name in SERVICES:
         raise RightError(f"{name!r} cannot be the name of a program; allowed: a-z, 0-9, - and _, and none of "
                          f"{', '.join(SERVICES)}")
     found = [_right(right, Topics(root), prefix) for right in rights.split("+")]
@@ -72,7 +70,7 @@ def _right(right: str, topics: Topics, prefix: str) -> tuple[list[str], list[str
     word, _, schedule = right.partition(":")
     if not schedule and right in _SIMPLE:
         return _SIMPLE[right](topics, prefix)
-    if word in _OF_A_SCHEDULE and _SCHEDULE.fullmatch(schedule):
+    if word in _OF_A_SCHEDULE and re.fullmatch(NAME, schedule):
         return _OF_A_SCHEDULE[word](topics, schedule)
     raise RightError(f"{right!r} is no right; allowed: {', '.join(_SIMPLE)}, "
                      f"{', '.join(f'{each}:SCHEDULE' for each in _OF_A_SCHEDULE)}, joined by +")

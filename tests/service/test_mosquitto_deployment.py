@@ -4,26 +4,22 @@ import datetime as dt
 import ipaddress
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
-import broker_rules
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from aggregator.ingest import homeassistant
+from aggregator.store import credentials, reading
 from compose import programs
-from shared import bus
-from shared.topics import Topics
+from shared import bus, cli
 
 COMPOSE = Path(__file__).resolve().parents[2] / "compose"
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
 PASSWORDS = {"INGEST_PASSWORD": "i" * 24, "SCHEDULER_PASSWORD": "s" * 24, "OPERATOR_PASSWORD": "o" * 24, "AGENT_HOST": "web-1",
              "AGENT_PASSWORD": "a" * 24}
-TOPICS = Topics()
 
 pytestmark = [pytest.mark.mosquitto,
               pytest.mark.skipif(not Path(MOSQUITTO).exists(), reason="Mosquitto is not installed")]
@@ -67,18 +63,16 @@ def shipped(data_directory, running):
     """A Mosquitto started as compose.yaml starts it, on a free port and another directory; the URL of each user."""
     port = programs.free_port()
     conf = (COMPOSE / "mosquitto.conf").read_text().replace("/mosquitto/data", str(data_directory))
-    conf = conf.replace("listener 1883", f"listener {port} 127.0.0.1").replace("/mosquitto/config", str(data_directory))
-    (data_directory / "mosquitto.conf").write_text(conf)
-    shutil.copy(COMPOSE / "mosquitto.acl", data_directory / "mosquitto.acl")
-    (data_directory / "mosquitto.acl").chmod(0o644)
+    conf = conf.replace("listener 1883", f"listener {port} 127.0.0.1") + ("user root\n" if os.geteuid() == 0 else "")
+    config = data_directory / "config"
+    config.mkdir()
+    (config / "mosquitto.conf").write_text(conf)
+    shutil.copy(COMPOSE / "mosquitto.acl", config / "mosquitto.acl")
     (data_directory / "passwords").write_text("db-1:$7$101$x$y\nweb-1:$7$101$x$old\n")
-    subprocess.run(["mosquitto_passwd", "-b", data_directory / "passwords", "service.homeassistant", "h" * 24], check=True,
-                   capture_output=True)
-    env = PASSWORDS | {"MOSQUITTO_DATA": str(data_directory), "MOSQUITTO_CONF": str(data_directory / "mosquitto.conf"),
+    env = PASSWORDS | {"MOSQUITTO_DATA": str(data_directory), "MOSQUITTO_CONFIG": str(config),
                        "PATH": f"/usr/sbin:{os.environ['PATH']}"}
     urls = {"ingest": f"mqtt://service.ingest:{'i' * 24}@127.0.0.1:{port}",
             "operator": f"mqtt://service.operator:{'o' * 24}@127.0.0.1:{port}",
-            "homeassistant": f"mqtt://service.homeassistant:{'h' * 24}@127.0.0.1:{port}",
             "web-1": f"mqtt://web-1:{'a' * 24}@127.0.0.1:{port}"}
     running("mosquitto", ["/bin/sh", str(COMPOSE / "mosquitto-start.sh")], urls["operator"], env)
     return urls
@@ -92,65 +86,24 @@ def test_the_start_script_keeps_other_agents(shipped, data_directory):
     assert "a" * 24 not in text
 
 
-def test_an_agent_speaks_for_itself_alone(shipped, eventually):
-    """Ingest hears the agent's own samples and nothing that it publishes in another's name or as a service."""
-    ingest = Client(shipped["ingest"], "drumbeat/v1/agent/+/+/up/+")
-    operator = Client(shipped["operator"], "drumbeat/v1/health/+", TOPICS.down("web-1", "watermark"))
-    agent = Client(shipped["web-1"], TOPICS.all_down("web-1"), TOPICS.all_down("db-1"))
-    for client in (ingest, operator, agent):
-        eventually(lambda client=client: client.polls(lambda: client.is_connected), 5)
-    agent.publish(TOPICS.up("db-1", "sample"), b"{}")
-    agent.publish(TOPICS.health("web-1"), b"{}")
-    agent.publish(TOPICS.down("web-1", "watermark"), b"{}")
-    agent.publish(TOPICS.up("web-1", "sample"), b"{}")
-    agent.flush()
-    eventually(lambda: ingest.polls(lambda: ingest.heard), 5)
-    ingest.publish(TOPICS.down("db-1", "watermark"), b"{}")
-    ingest.publish(TOPICS.down("web-1", "watermark"), b"{}")
-    ingest.flush()
-    eventually(lambda: agent.polls(lambda: agent.heard) and operator.polls(lambda: operator.heard), 5)
-    assert ingest.heard == [TOPICS.up("web-1", "sample")]
-    assert agent.heard == [TOPICS.down("web-1", "watermark")]
-    assert operator.heard == [TOPICS.down("web-1", "watermark")]
-    for client in (ingest, operator, agent):
+def test_a_started_broker_takes_in_what_acl_writes(shipped, data_directory, database_url, eventually):
+    """An issued credential gets in, a revoked one is cut and stays out, and the agent that the environment names is untouched."""
+    engine = reading.open_engine(database_url)
+    port = shipped["web-1"].rpartition(":")[2]
+    own, other = Client(shipped["web-1"]), Client(
+        f"mqtt://db-1:{credentials.issue(engine, 'db-1', {}, replaces=False, actor='tests')}@127.0.0.1:{port}")
+    write = ["acl", "mosquitto", "--to", str(data_directory), "--database-url", database_url, "--own-hosts", "web-1"]
+    assert cli.main(write) == 0
+    for client in (own, other):
+        eventually(lambda client=client: client.polls(lambda: client.is_connected), 10)
+    credentials.revoke(engine, "db-1", actor="tests")
+    assert cli.main(write) == 0
+    eventually(lambda: other.polls(lambda: other.last_error.startswith("refused")), 10)
+    own.polls()
+    assert (own.is_connected, own.connections) == (True, 1)
+    for client in (own, other):
         client.close()
-
-
-def test_alerts_are_none_of_an_agents_business(shipped, eventually):
-    """An agent tells events of its own host; it can neither hear alerts nor raise, change or act on any."""
-    broker_rules.check_agents(shipped, eventually)
-
-
-def test_ingest_and_people_have_the_topics_of_alerts(shipped, eventually):
-    """Ingest publishes alerts, transitions and summaries; it hears actions and events."""
-    broker_rules.check_ingest(shipped, eventually)
-
-
-def test_home_assistant_looks_and_does_nothing(shipped, eventually):
-    """It hears its discovery, status, health and summaries; not alerts, and what it would do to one reaches nobody."""
-    shown = [homeassistant.topic("web-1"), TOPICS.health("web-1"), TOPICS.alert_summary("web-1")]
-    looker = Client(shipped["homeassistant"], "homeassistant/device/+/config", "drumbeat/v1/health/+",
-                    "drumbeat/v1/alert-summary/+", "drumbeat/v1/agent/+/+/up/status", "drumbeat/v1/alert/+/+")
-    ingest, agent = Client(shipped["ingest"], "drumbeat/v1/alert-action/+/+"), Client(shipped["web-1"])
-    for client in (looker, ingest, agent):
-        eventually(lambda client=client: client.polls(lambda: client.is_connected), 5)
-    looker.publish(TOPICS.alert_action("web-1", "cpu_high"), b"{}")
-    looker.flush()
-    for topic in (TOPICS.alert("web-1", "cpu_high"), *shown):
-        ingest.publish(topic, b"{}")
-    agent.publish(TOPICS.up("web-1", "status"), b"{}")
-    for client in (ingest, agent):
-        client.flush()
-    eventually(lambda: looker.polls(lambda: len(looker.heard) >= 4), 5)
-    assert sorted(looker.heard) == sorted([*shown, TOPICS.up("web-1", "status")])
-    operator = Client(shipped["operator"])
-    eventually(lambda: operator.polls(lambda: operator.is_connected), 5)
-    operator.publish(TOPICS.alert_action("db-1", "cpu_high"), b"{}")
-    operator.flush()
-    eventually(lambda: ingest.polls(lambda: ingest.heard), 5)
-    assert ingest.heard == [TOPICS.alert_action("db-1", "cpu_high")]
-    for client in (looker, ingest, agent, operator):
-        client.close()
+    engine.dispose()
 
 
 def test_strangers_are_refused(shipped, eventually):
