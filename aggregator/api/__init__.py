@@ -4,7 +4,8 @@
 * `application`  the FastAPI application
 * `backend`      the engine, the reader of history, short-lived caches, readiness
 * `security`     bearer tokens and scopes
-* `joining`      enrolment tokens of machines that join; `broker_for_agents` what they are told, `enrolment_models` as OpenAPI shows it
+* `joining`      enrolment tokens of machines that join; `broker_for_agents` what they are told, `enrolment_models` as OpenAPI
+                shows both
 * `problems`     every error as problem+json
 * `formats`      JSON, CSV and NDJSON
 * `parameters`   query parameters that several routes share
