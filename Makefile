@@ -5,8 +5,12 @@ NAME ?=
 ARGS ?=
 DATA ?=
 SCORES ?=
+MINUTES ?=
+SEED ?=
+BROKER ?=
+MUTATION ?=
 
-.PHONY: help install up test lint types contracts wheel docs bench clean
+.PHONY: help install up test lint types contracts wheel docs bench chaos soak clean
 
 help:
 	@echo "make install    a virtual environment in .venv with everything in it"
@@ -15,6 +19,9 @@ help:
 	@echo "make lint | types | contracts | wheel | docs    the other checks of CI"
 	@echo "make bench      list the benchmarks; make bench NAME=ingest runs one"
 	@echo "                NAME=anomaly DATA=folder SCORES=folder scores labelled series"
+	@echo "make chaos      kill and stop everything for three minutes, and prove that nothing is lost or doubled;"
+	@echo "                MINUTES=60, SEED=1, BROKER=nats|mosquitto|cluster, MUTATION=trim|dedup"
+	@echo "make soak       the whole product under load, MINUTES=60: memory of every process, judged by its slope"
 	@echo "make clean      remove .venv and everything built"
 
 install: .venv/.installed
@@ -53,6 +60,12 @@ docs: .venv/.dev
 
 bench: .venv/.dev
 	$(BIN)/python tests/bench/run.py $(NAME) $(if $(DATA),data=$(DATA)) $(if $(SCORES),scores=$(SCORES)) $(ARGS)
+
+chaos: .venv/.dev
+	$(BIN)/python tests/chaos/suite.py minutes=$(MINUTES) seed=$(SEED) broker=$(BROKER) mutation=$(MUTATION)
+
+soak: .venv/.dev
+	$(BIN)/python tests/bench/run.py soak $(if $(MINUTES),minutes=$(MINUTES)) $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -147,7 +147,7 @@ class Rig:
         """(process, port of its /metrics) of an ingest that is ready."""
         port = programs.free_port()
         process = self.command("ingest", "--probe-port", str(port), "--log-level", "warning")
-        wait_for(lambda: _is_ready(port), 30, "ingest ready")
+        wait_for(lambda: is_ready(port), 30, "ingest ready")
         return process, port
 
     def log(self, name):
@@ -156,7 +156,8 @@ class Rig:
         return path.read_text(errors="replace") if path.exists() else ""
 
 
-def _is_ready(port):
+def is_ready(port):
+    """Whether a service's /readyz says that it works."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as reply:
             return reply.status == 200

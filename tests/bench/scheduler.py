@@ -8,7 +8,7 @@ import statistics
 import time
 from datetime import UTC, datetime, timedelta
 
-from rig import Rig, _is_ready, cpu_seconds, rss_mb, wait_for
+from rig import Rig, cpu_seconds, is_ready, rss_mb, wait_for
 
 from aggregator.store import executions, reading
 from aggregator.store.executions import Filter
@@ -94,7 +94,7 @@ def main(arguments):
         fill(connection, schedules)
         port, began = programs.free_port(), time.monotonic()
         process = rig.command("scheduler", "--probe-port", str(port), "--log-level", "warning")
-        wait_for(lambda: _is_ready(port), 30, "scheduler ready")
+        wait_for(lambda: is_ready(port), 30, "scheduler ready")
         start = time.monotonic() - began
         time.sleep(3)
         used, idle = cpu_seconds(process.pid), float(arguments.get("idle", 20))
