@@ -98,7 +98,7 @@ def running(backend: Backend, **more: Any) -> Iterator[httpx.Client]:
     listening = command.open_socket("127.0.0.1", 0)
     listening.listen()
     app = application.build(backend, **more)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False, timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, **(command.SERVER_OPTIONS | {"timeout_graceful_shutdown": 1})))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

@@ -106,6 +106,7 @@ def build(backend: Backend, *, broker_for_agents: BrokerForAgents | None = None,
     app.state.tokens = TokenCache(time.monotonic)
     app.state.limiter = limiter or Limiter({})
     problems.install(app)
+    app.add_middleware(problems.Faults)
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_FROM_BYTES, compresslevel=3)
     app.add_middleware(RateHeaders, limiter=app.state.limiter)
     app.add_middleware(Bounds)

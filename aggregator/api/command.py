@@ -5,7 +5,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field
 
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 log = logs.get("api")
 
 BACKLOG = 2048
-MAX_HEAD_BYTES = 65_536
-"""Of a request's first line and headers together."""
+SERVER_OPTIONS: dict[str, Any] = {
+    "log_config": None, "access_log": False, "server_header": False, "http": "h11", "lifespan": "on", "backlog": BACKLOG,
+    "timeout_keep_alive": 30, "timeout_graceful_shutdown": 5,
+    "h11_max_incomplete_event_size": 65_536}  # of a request's first line and headers together
+"""How uvicorn serves, here and in tests."""
 
 
 class ApiSettings(Struct, frozen=True, kw_only=True):
@@ -148,10 +151,7 @@ def _serve(settings: ApiSettings, listening: socket.socket, broker: BrokerForAge
                             limiter=limiter)
     logs.event(log, "api listens", address=f"{settings.listen}:{listening.getsockname()[1]}")
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30, http="h11",
-        h11_max_incomplete_event_size=MAX_HEAD_BYTES, proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_graceful_shutdown=5, lifespan="on", backlog=BACKLOG)
+        app, **SERVER_OPTIONS, proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=list(settings.trusted_proxies))
     if context is not None:
         config.load()
         config.ssl = context

@@ -9,9 +9,9 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aggregator.analysis.timespan import SpanError
-from aggregator.api import headers
 from shared import database, logs
 
 log = logs.get("api")
@@ -70,7 +70,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SpanError, _on_span)
     for kind in database.Unavailable:
         app.add_exception_handler(kind, _on_unavailable)
-    app.add_exception_handler(Exception, _on_bug)
 
 
 async def _on_problem(_: Request, error: Exception) -> Response:
@@ -109,6 +108,24 @@ async def _on_unavailable(request: Request, error: Exception) -> Response:
     return not_ready("the database does not answer; try again").response()
 
 
-async def _on_bug(_: Request, __: Exception) -> Response:
-    # Starlette answers this outside all middleware.
-    return Problem(500, "the server failed; its log says why", headers=dict(headers.ALWAYS)).response()
+class Faults:
+    """ASGI middleware: a fault of ours is logged, and answered with a 500 that says nothing of the inside."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def told(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, told)
+        except Exception:
+            if has_begun or scope["type"] != "http":
+                raise  # the server breaks the connection off, so that half an answer is not taken for a whole one
+            logs.event(log, "request failed", logging.ERROR, method=scope["method"], path=scope["path"], exc_info=True)
+            await Problem(500, "the server failed; its log says why").response()(scope, receive, send)
