@@ -13,6 +13,7 @@ import dataclasses
 import random
 import select
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -57,6 +58,18 @@ class _Paho(paho.Client):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.slices = SlicedSocket(sock)
         return self.slices
+
+    def _ssl_wrap_socket(self, tcp_sock: Any) -> ssl.SSLSocket:
+        """The one of paho leaves the socket open where the handshake fails; our contexts check the host's name."""
+        context: Any = self._ssl_context
+        sock: ssl.SSLSocket = context.wrap_socket(tcp_sock, server_hostname=self._host, do_handshake_on_connect=False)
+        try:
+            sock.settimeout(self._connect_timeout)
+            sock.do_handshake()
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
 
 class Client:
