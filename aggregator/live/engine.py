@@ -420,8 +420,8 @@ class Engine:
 
     def _silence(self, now: float, connected_at: float) -> list[Change]:
         """Hosts that have gone, together or one by one, and those that are back."""
-        self._mass.listen(now, connected_at, self.applies)
-        changes = [change for rule in self.watched("mass_silence") for change in self._guarded(rule, now, connected_at)]
+        guards = self.watched("mass_silence") if self._mass.listen(now, connected_at, self.applies) else ()
+        changes = [change for rule in guards for change in self._guarded(rule, now, connected_at)]
         rules = self.watched("host_down")
         if not rules or not np.isfinite(connected_at):
             return changes

@@ -29,6 +29,8 @@ from aggregator.live.presence import RETURN, SAYS_DRAINING, SAYS_STOPPED, Presen
 Floats = NDArray[np.float64]
 
 LEAST_HOSTS = 5
+CONNECT_SECONDS = 10.0
+"""A new owner of a slot has so long to reach its broker before it says that it is not connected."""
 SLACK_SECONDS = 2.0
 """How far the last samples of hosts that went together may lie apart beyond a beat."""
 
@@ -76,7 +78,7 @@ class MassSilence:
         self._hosts, self._presence = hosts, presence
         self._guards: dict[str, Guard] = {}
         self._spent = np.zeros(64)
-        self._opened_at = self._heard_before = self._newest = self._heard_to = 0.0
+        self._opened_at = self._heard_before = self._newest = self._heard_to = self._began_at = 0.0
         self.excused_at = np.zeros(64)
 
     def configure(self, rules: Sequence[Rule]) -> None:
@@ -108,8 +110,8 @@ class MassSilence:
 
     # At a tick
 
-    def listen(self, now: float, connected_at: float, applies: Callable[[str, int], bool]) -> None:
-        """A tick begins; hosts that are new are looked up. `connected_at`: as `Engine.tick` has it."""
+    def listen(self, now: float, connected_at: float, applies: Callable[[str, int], bool]) -> bool:
+        """A tick begins; hosts that are new are looked up. Whether to judge. `connected_at`: as `Engine.tick` has it."""
         self._grow()
         count = len(self._hosts)
         newest = float(self._hosts.received_at[:count].max(initial=0.0))
@@ -122,6 +124,8 @@ class MassSilence:
             fresh = [applies(name, row) for row in range(len(guard.applies), count)]
             if fresh:
                 guard.applies = np.concatenate([guard.applies, np.array(fresh, bool)])
+        self._began_at = self._began_at or now
+        return math.isfinite(connected_at) or now - self._began_at >= CONNECT_SECONDS
 
     def guard(self, rule: Rule) -> Guard:
         return self._guards[rule.name]
