@@ -184,3 +184,22 @@ def test_a_restarted_broker_knows_its_agents_before_the_database_answers(data_di
     assert "$2b$04$y" not in (data_directory / "nats" / "nats-users.conf").read_text()
     (data_directory / "nats" / "members.json").write_text('{"web-1": ')
     assert door.read_known() == {}
+
+
+def test_a_role_that_reads_two_tables_suffices(data_directory, database_url, capsys):
+    """Without them the mend is told; with them, and nothing else, the files are written."""
+    fleet, role = Fleet("nats", data_directory, database_url), f"broker_{secrets.token_hex(4)}"
+    fleet.issue("web-1")
+    address = database_url.partition("@")[2]
+    fleet.database_url = f"postgresql://{role}:secret@{address}"
+    with database.open_connection(database_url, "tests") as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
+        try:
+            assert cli.main(fleet.arguments()) == 1
+            assert "GRANT SELECT ON agent_credential, configuration" in capsys.readouterr().err
+            connection.execute(f"GRANT SELECT ON agent_credential, configuration TO {role}")
+            assert cli.main(fleet.arguments()) == 0
+            assert 'user: "web-1"' in (data_directory / "nats-users.conf").read_text()
+        finally:
+            connection.execute(f"DROP OWNED BY {role}")
+            connection.execute(f"DROP ROLE {role}")

@@ -12,8 +12,9 @@ from shared.names import is_host
 
 @pytest.mark.parametrize(("name", "rights"), [
     ("ingest", "event"), ("operator", "event"), ("web.1", "event"), ("A", "event"), ("", "event"), ("+", "event"),
-    ("x" * 64, "event"), ("backup", ""), ("backup", "everything"), ("backup", "event:x"), ("backup", "execute"), ("backup", "execute:"),
-    ("backup", "trigger:+"), ("backup", "trigger:Nightly"), ("backup", "trigger:a/b"), ("backup", "event+#"), ("backup", 'trigger:a"')])
+    ("x" * 64, "event"), ("backup", ""), ("backup", "everything"), ("backup", "event:x"), ("backup", "execute"),
+    ("backup", "execute:"), ("backup", "trigger:+"), ("backup", "trigger:Nightly"), ("backup", "trigger:a/b"),
+    ("backup", "event+#"), ("backup", 'trigger:a"')])
 def test_programs_and_rights_that_do_not_exist(name, rights):
     """A name that a service has or a host could not have, and a right that is none, are refused with what is allowed."""
     with pytest.raises(grants.RightError, match="allowed"):
