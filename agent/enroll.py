@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from agent import enrolment, env_file
 from agent.enrolment import EnrolmentError
 from shared import joining, settings
+from shared.brokers import Tls
 from shared.names import host_name, is_host
 from shared.settings import SettingsError
 
@@ -28,6 +29,8 @@ class EnrollSettings(Struct, frozen=True, kw_only=True):
     labels: Annotated[dict[str, str], Meta(description="labels of this host, such as rack=b7; the token's own win")] = {}
     data: Annotated[Path | None, Meta(description="data directory of the agent; its files env and ca.pem are written")] = None
     api_ca_file: Annotated[Path | None, Meta(description="CA that signed the API's certificate")] = None
+    api_cert_file: Annotated[Path | None, Meta(description="our certificate, for an API that wants one")] = None
+    api_key_file: Annotated[Path | None, Meta(description="key of our certificate")] = None
     api_fingerprint: Annotated[str, Meta(description="SHA-256 of the API's certificate, SHA256:…, in place of a CA: drumbeat up "
                                                      "--listen shows it")] = ""
     replace: Annotated[bool, Meta(description="put the new credential in the place of one that is there")] = False
@@ -40,9 +43,10 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     own = settings.load(EnrollSettings, "enroll", argv, environ, description="Let this machine join a fleet.")
     (host, pin), token = _check(own), _token(own)
     data = (own.data or settings.default_data_directory(environ)).absolute()
+    tls = Tls(own.api_ca_file, own.api_cert_file, own.api_key_file)
     try:
         env_file.check(data, is_replacing=own.replace)
-        joined = enrolment.fetch(own.api_url, token, host, own.labels, ca_file=own.api_ca_file, pin=pin)
+        joined = enrolment.fetch(own.api_url, token, host, own.labels, tls=tls, pin=pin)
         values = _keep(data, joined)
     except (EnrolmentError, env_file.EnvFileError) as error:
         print(f"drumbeat enroll: {error}", file=sys.stderr)

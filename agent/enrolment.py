@@ -6,21 +6,24 @@ The standard library alone: a machine that joins may have nothing else.
 import hashlib
 import hmac
 import http.client
-import ipaddress
 import re
 import ssl
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
+from shared import encryption
+from shared.brokers import BusError, Tls
 from shared.joining import Joined
 
 PATIENCE_SECONDS = 15.0
+NO_FILES = Tls()
 MAX_ANSWER_BYTES = 1_000_000
 _FINGERPRINT = re.compile(r"(?:sha256(?: fingerprint)?[:=])?((?:[0-9a-f]{2}:?){31}[0-9a-f]{2})")
+SETTINGS = encryption.Settings("--api-url", "--api-ca-file, or its fingerprint as --api-fingerprint",
+                               "--api-cert-file and --api-key-file")
 ALLOWED_URL = "allowed: https://monitor.example:8480"
 
 
@@ -49,27 +52,19 @@ def fault(url: str, *, is_insecure: bool) -> str:
         return f"it is no URL; {ALLOWED_URL}"
     if parts.scheme not in ("http", "https") or not host or parts.username is not None or parts.query or parts.fragment:
         return f"it is no address of an API; {ALLOWED_URL}"
-    if parts.scheme == "http" and not is_insecure and not _is_loopback(host):
+    if parts.scheme == "http" and not is_insecure and not encryption.is_loopback(host):
         return "http:// would show token and password to everybody on the way; take https://, or --insecure where you know better"
     return ""
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def fetch(url: str, token: str, host: str, labels: Mapping[str, str], *, ca_file: Path | None = None,
-          pin: bytes | None = None) -> Joined:
+def fetch(url: str, token: str, host: str, labels: Mapping[str, str], *, tls: Tls = NO_FILES, pin: bytes | None = None) -> Joined:
     """Enrol `host` at the API. With `pin` its certificate must have that SHA-256, and nothing else is asked of it.
 
     Nothing is sent before the certificate is known to be right. Raises EnrolmentError.
     """
     parts = urlsplit(url)
     port = parts.port or (80 if parts.scheme == "http" else 443)
-    connection = _connection(parts.scheme, parts.hostname or "", port, ca_file, pin)
+    connection = _connection(parts.scheme, parts.hostname or "", port, tls, pin)
     body = msgspec.json.encode({"host": host, "labels": dict(labels)})
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Accept": "application/json"}
     try:
@@ -80,20 +75,19 @@ def fetch(url: str, token: str, host: str, labels: Mapping[str, str], *, ca_file
         answer = connection.getresponse()
         text = answer.read(MAX_ANSWER_BYTES)
     except (OSError, http.client.HTTPException, UnicodeError) as error:
-        raise EnrolmentError(f"{_shown(url)} does not answer: {_why(error)}") from None
+        raise EnrolmentError(_why(error, _shown(url), parts.hostname or "")) from None
     finally:
         connection.close()
     return _read(_shown(url), answer.status, text, answer.getheader("Retry-After"))
 
 
-def _connection(scheme: str, host: str, port: int, ca_file: Path | None, pin: bytes | None) -> http.client.HTTPConnection:
+def _connection(scheme: str, host: str, port: int, tls: Tls, pin: bytes | None) -> http.client.HTTPConnection:
     if scheme == "http":
         return http.client.HTTPConnection(host, port, timeout=PATIENCE_SECONDS)
     try:
-        context = ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    except OSError as error:
-        raise EnrolmentError(f"--api-ca-file {ca_file}: {error}") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context = tls.context()
+    except BusError as error:
+        raise EnrolmentError(f"--api-ca-file, --api-cert-file, --api-key-file: {error}") from None
     if pin is not None:  # the certificate itself is compared, before anything is sent
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return http.client.HTTPSConnection(host, port, timeout=PATIENCE_SECONDS, context=context)
@@ -107,15 +101,13 @@ def _check_pin(connection: http.client.HTTPConnection, pin: bytes) -> None:
                              "of --api-fingerprint: it was renewed, or this is another server; nothing was sent to it")
 
 
-def _why(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return (f"its certificate is not trusted: {error.verify_message}; name its CA with --api-ca-file, or its fingerprint "
-                "with --api-fingerprint")
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed ({error.reason or error}); is this the API's port, and should it be http://?"
+def _why(error: Exception, shown: str, host: str) -> str:
+    if (told := encryption.explained(error, host, SETTINGS)) is not None:
+        return told
     if isinstance(error, http.client.HTTPException):
-        return f"this is no HTTP ({type(error).__name__}); is it the API's port, and should it be https://?"
-    return f"{error.strerror if isinstance(error, OSError) and error.strerror else error}; is --api-url right, and the API up?"
+        return f"{shown} does not answer in HTTP ({type(error).__name__}): is it the API's port, and should it be https://?"
+    said = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return f"{shown} does not answer ({said}): is --api-url right, and the API up?"
 
 
 def _read(shown: str, status: int, text: bytes, retry_after: str | None) -> Joined:

@@ -100,9 +100,14 @@ def _own(stack: Stack, name: str) -> dict[str, str]:
     database = {"DRUMBEAT_DATABASE_URL": stack.database_url}
     if name == "api":
         return database | {"DRUMBEAT_PORT": str(stack.api_port), "DRUMBEAT_BOOTSTRAP_TOKEN": stack.token,
-                           "DRUMBEAT_TOPIC_ROOT": stack.topic_root, **_listener(stack)}
+                           "DRUMBEAT_TOPIC_ROOT": stack.topic_root, **_listener(stack), **_own_host(stack)}
     host = {"DRUMBEAT_HOST": stack.host} if name in ("ingest", "scheduler") else {}
     return database | host | {"DRUMBEAT_PROBE_PORT": str(stack.probe_ports[name])}
+
+
+def _own_host(stack: Stack) -> dict[str, str]:
+    """The embedded broker has the password of this machine's agent from us: no other machine may join under its name."""
+    return {"DRUMBEAT_OWN_HOSTS": stack.host} if stack.broker_port else {}
 
 
 def _listener(stack: Stack) -> dict[str, str]:

@@ -1,6 +1,7 @@
-"""What an error of TLS means, and how to mend it. Pure."""
+"""Where TLS is needed, what an error of TLS means, and how to mend it. Pure."""
 
 import dataclasses
+import ipaddress
 import ssl
 
 _UNTRUSTED = (7, 18, 19, 20, 21)  # OpenSSL's X509_V_ERR_…
@@ -25,6 +26,14 @@ class Settings:
 
 BROKER = Settings("--broker-url", "--broker-ca-file", "--broker-cert-file and --broker-key-file")
 API = Settings("--api-url", "--api-ca-file", "--api-cert-file and --api-key-file")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what goes to `host`, a name or an address, stays on this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def explained(error: BaseException, host: str, names: Settings) -> str | None:

@@ -13,6 +13,7 @@ from aggregator.api import encryption
 from aggregator.api.broker_for_agents import BrokerForAgents, read_broker
 from shared import logs, topics
 from shared.database import DatabaseUrlError, read_url
+from shared.encryption import is_loopback
 from shared.settings import SettingsError, load
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class ApiSettings(Struct, frozen=True, kw_only=True):
     agent_ca_file: Annotated[str, Meta(
         description="CA certificate of that broker, handed to machines that join; none where a public authority signed it")] = ""
     topic_root: Annotated[str, Meta(description="root of the topics, told to machines that join")] = topics.DEFAULT_ROOT
+    own_hosts: Annotated[tuple[str, ...], Meta(
+        description="hosts whose agents have passwords that you set yourself: no machine can join under these names")] = ()
     bootstrap_token: Annotated[str, Meta(
         description="token with scope admin that must exist, at least 20 characters; it is named `bootstrap`")] = ""
     data: Annotated[str, Meta(description="data directory whose env file is read")] = ""
@@ -79,9 +82,12 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         logs.event(log, "cannot listen", 40, address=f"{settings.listen}:{settings.port}", error=error.strerror,
                    mend="choose another with --port, or stop what holds it")
         return 1
-    if context is None and not settings.behind_proxy and not encryption.is_loopback(settings.listen):
+    if context is None and not settings.behind_proxy and not is_loopback(settings.listen):
         logs.event(log, "tokens travel in the clear: this is plain HTTP beyond loopback", 30, address=settings.listen,
                    mend="--tls-cert-file and --tls-key-file, or --behind-proxy where a proxy in front speaks TLS")
+    if broker.is_in_the_clear:
+        logs.event(log, "machines that join are sent to a broker without TLS: their passwords travel in the clear", 30,
+                   mend="--agent-broker-url mqtts://…, or a network that nobody else reads")
     _serve(settings, listening, broker, limiter, context)
     return 0
 
@@ -101,7 +107,7 @@ def _check(settings: ApiSettings) -> None:
 
 def _broker_for_agents(settings: ApiSettings) -> BrokerForAgents:
     try:
-        return read_broker(settings.agent_broker_url, settings.agent_ca_file, settings.topic_root)
+        return read_broker(settings.agent_broker_url, settings.agent_ca_file, settings.topic_root, settings.own_hosts)
     except ValueError as error:
         raise SettingsError(str(error)) from None
 

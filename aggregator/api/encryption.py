@@ -1,6 +1,5 @@
 """TLS of the API's listener: its certificate, and whose certificates clients must show."""
 
-import ipaddress
 import ssl
 
 from shared.settings import SettingsError
@@ -46,11 +45,3 @@ def _load_authority(context: ssl.SSLContext, file: str) -> None:
         raise SettingsError(f"--tls-client-ca-file {file}: no certificate in PEM") from None
     except OSError as error:
         raise SettingsError(f"--tls-client-ca-file {file}: {error.strerror}") from None
-
-
-def is_loopback(listen: str) -> bool:
-    """Whether an address to listen on is this machine's alone. Pure."""
-    try:
-        return ipaddress.ip_address(listen).is_loopback
-    except ValueError:
-        return listen == "localhost"

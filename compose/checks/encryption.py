@@ -1,13 +1,12 @@
 """Checks of connections that leave this machine: is each encrypted, and how long is its certificate good."""
 
-import ipaddress
 import socket
 import ssl
 import time
 from collections.abc import Iterator
 
 from compose.checks.finding import Finding, ok, warn
-from shared import bus
+from shared import bus, encryption
 
 PATIENCE_SECONDS = 5.0
 RENEW_DAYS = 30
@@ -54,10 +53,7 @@ def validity(check: str, version: str, seconds_left: float) -> Finding:
 
 def is_loopback(host: str) -> bool:
     """Whether what goes to `host` stays on this machine; a path is a socket in its file system. Pure."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host in ("", "localhost") or host.startswith("/")
+    return encryption.is_loopback(host) or host == "" or host.startswith("/")
 
 
 def _encrypted(check: str, host: str, port: int, context: ssl.SSLContext) -> Iterator[Finding]:

@@ -19,7 +19,7 @@ from aggregator.store import tokens
 from shared import database
 
 LATER = (NOW + timedelta(days=1)).isoformat()
-BROKER = BrokerForAgents("mqtts://broker.example:8883", "-----BEGIN CERTIFICATE-----\n", "fleet/v1")
+BROKER = BrokerForAgents("mqtts://broker.example:8883", "-----BEGIN CERTIFICATE-----\n", "fleet/v1", ("center",))
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +164,15 @@ def test_a_token_is_for_its_hosts(api: Api) -> None:
     assert answer.status_code == 403
     assert "web-*" in answer.json()["detail"]
     assert enrol(api, plain, "web-7").status_code == 201
+
+
+def test_a_name_that_the_broker_has_otherwise(api: Api) -> None:
+    """A host whose password is set by hand, as that of `drumbeat up`'s own agent, is refused: the credential would be none."""
+    for answer in (enrol(api, made(api), "center"), api.ask("/api/v1/credentials", "POST", json={"host": "center"})):
+        assert answer.status_code == 409
+        assert "choose another name" in answer.json()["detail"]
+    assert api.get("/credentials")["credentials"] == []
+    assert api.get("/enrolment-tokens")["enrolment_tokens"][0]["uses"] == 0
 
 
 def test_revoking_a_credential(api: Api) -> None:

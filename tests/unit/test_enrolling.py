@@ -182,6 +182,13 @@ def test_what_the_api_cannot_tell_agents(url, root, said):
     assert "geheim" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("url", "is_told"), [
+    ("", False), ("mqtts://x", False), ("mqtt://127.0.0.1", False), ("mqtt://x", True), ("mqtts://x,mqtt://10.0.0.7", True)])
+def test_a_broker_without_tls_is_told(url, is_told):
+    """An address that has passwords travel in the clear beyond this machine is noticed, also among others."""
+    assert BrokerForAgents(url).is_in_the_clear is is_told
+
+
 def test_a_private_key_is_never_handed_out(tmp_path):
     """A CA file must hold certificates alone: it goes to every agent."""
     for text in ("", "-----BEGIN CERTIFICATE-----\n-----BEGIN EC PRIVATE KEY-----\n"):

@@ -58,12 +58,13 @@ def revoke_enrolment_token(backend: Ready, token: Admin, name: Name) -> Response
 
 
 @router.post("/enrolments", response_model=enrolment_models.JoinedModel, status_code=201,
-             responses={409: {"description": "the host has a valid credential"}})
+             responses={409: {"description": "the host has a credential, or a password of its own"}})
 def enrol(backend: Ready, token: Enrolling, broker: Broker, new: enrolment_models.EnrolmentModel) -> Response:
     """Join: a credential for the broker in exchange for an enrolment token, sent in place of a token of the API."""
     if not broker.url:
         raise Problem(503, "this server does not know which broker agents should use; mend with --agent-broker-url "
                            "(DRUMBEAT_AGENT_BROKER_URL) of drumbeat api, such as mqtts://broker.example:8883")
+    _check_host(new.host, broker)
     if not token.fits(new.host):
         raise Problem(403, f"enrolment token {token.name!r} is for hosts named {token.hosts}, not for {new.host}")
     labels = {**new.labels, **token.labels}
@@ -88,9 +89,10 @@ def list_credentials(backend: Ready, _: Admin, wanted: Wanted, state: State = No
 
 
 @router.post("/credentials", response_model=enrolment_models.JoinedModel, status_code=201,
-             responses={409: {"description": "the host has a valid credential"}})
+             responses={409: {"description": "the host has a credential, or a password of its own"}})
 def issue_credential(backend: Ready, token: Admin, broker: Broker, new: enrolment_models.NewCredentialModel) -> Response:
     """Issue a credential by hand, for a machine that cannot reach the API. The password is shown in this answer alone."""
+    _check_host(new.host, broker)
     try:
         password = credentials.issue(backend.engine, new.host, new.labels, replaces=new.replaces, actor=token.name)
     except credentials.CredentialExistsError as error:
@@ -104,6 +106,11 @@ def revoke_credential(backend: Ready, token: Admin, host: HostName) -> Response:
     if not is_host(host) or not credentials.revoke(backend.engine, host, actor=token.name):
         raise not_found("valid credential of host", host)
     return Response(status_code=204)
+
+
+def _check_host(host: str, broker: BrokerForAgents) -> None:
+    if host in broker.own_hosts:
+        raise Problem(409, f"{host} has an agent with a password of its own (--own-hosts of drumbeat api); choose another name")
 
 
 def _joined(host: str, password: str, labels: Mapping[str, str], broker: BrokerForAgents) -> Response:
