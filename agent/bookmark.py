@@ -4,6 +4,7 @@ In place, because a full disk still lets a block that exists be written. Two slo
 a write torn by a crash leaves the previous state.
 """
 
+import errno
 import os
 import struct
 import zlib
@@ -41,9 +42,12 @@ class Bookmark:
 
     def write(self, *, is_durable: bool = False) -> None:
         """Store the present values; `is_durable` waits until the disk has them. Raises OSError."""
-        self._turn += 1
-        body = _SLOT.pack(self._turn, self.confirmed, self.used, self.reserved, self.boot_id.encode()[:32])
-        os.pwrite(self.file, body + struct.pack("<I", zlib.crc32(body)), self._turn % 2 * _SLOT_BYTES)
+        turn = self._turn + 1
+        body = _SLOT.pack(turn, self.confirmed, self.used, self.reserved, self.boot_id.encode()[:32])
+        slot = body + struct.pack("<I", zlib.crc32(body))
+        if os.pwrite(self.file, slot, turn % 2 * _SLOT_BYTES) < len(slot):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._turn = turn  # only now: until this slot is whole, the other one must not be touched
         if is_durable:
             os.fdatasync(self.file)
 

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, structs
 
+from agent.identity import read_machine
 from agent.inventory import read_inventory
 from agent.loop import Agent, Queue, Readings
 from agent.memory_spool import MemorySpool
@@ -150,7 +151,7 @@ def _spool(options: AgentSettings, boot_id: str, directory: Path) -> Iterator[Qu
                     kept_bytes=min(64 << 20, options.spool_bytes // 4), fsync_seconds=options.spool_fsync_seconds,
                     ahead_records=max(LEAST_AHEAD, int(AHEAD_SECONDS / options.interval)))
     try:
-        spool: Spool | MemorySpool = Spool(directory, limits, time.monotonic(), boot_id)
+        spool: Spool | MemorySpool = Spool(directory, limits, time.monotonic(), boot_id, read_machine())
     except SpoolError as error:
         if error.is_in_use:
             raise settings.SettingsError(f"--data: {error}") from None

@@ -1,6 +1,5 @@
 """What a spool finds in its directory when it is opened: its epoch, its segments, and which seqs may have been used."""
 
-import contextlib
 import dataclasses
 import logging
 import os
@@ -9,7 +8,8 @@ from pathlib import Path
 
 from agent import framing
 from agent.bookmark import Bookmark
-from agent.segments import Segment, read_segments, write_durably
+from agent.identity import Identity, read_identity, write_identity
+from agent.segments import Segment, read_segments
 from shared import logs, wire
 
 log = logs.get("spool")
@@ -25,10 +25,10 @@ class Found:
     newest: int
 
 
-def recover(directory: Path, bookmark: Bookmark, boot_id: str, now: float) -> Found:
+def recover(directory: Path, bookmark: Bookmark, boot_id: str, machine: str, now: float) -> Found:
     """Read the directory, cut a torn tail, and bring `bookmark` up to date. Raises OSError."""
     segments = read_segments(directory, now)
-    epoch = _read_epoch(directory, segments, bookmark)
+    epoch = _settled_epoch(directory, segments, bookmark, machine)
     used = max(bookmark.used, bookmark.confirmed)
     if not boot_id or boot_id != bookmark.boot_id:
         used = max(used, bookmark.reserved)
@@ -41,18 +41,26 @@ def recover(directory: Path, bookmark: Bookmark, boot_id: str, now: float) -> Fo
     return Found(epoch, segments, last, newest)
 
 
-def _read_epoch(directory: Path, segments: list[Segment], bookmark: Bookmark) -> str:
-    path = directory / "epoch"
-    with contextlib.suppress(OSError, wire.WireError, UnicodeDecodeError):
-        epoch = path.read_text().strip()
-        wire.check_epoch(epoch)
-        return epoch
-    epoch = _epoch_of_records(segments)
-    if not epoch:
+def _settled_epoch(directory: Path, segments: list[Segment], bookmark: Bookmark, machine: str) -> str:
+    """The epoch of this spool on this machine: the one it has, or a new one where that cannot be known or is another's."""
+    found = read_identity(directory)
+    known = found or Identity(_epoch_of_records(segments))
+    if machine and known.machine and machine != known.machine:
+        logs.event(log, "this spool was made on another machine: it is begun anew", logging.WARNING, directory=directory,
+                   former_epoch=known.epoch, unconfirmed=_unconfirmed(segments, bookmark))
+        known = Identity("")
+    settled = Identity(known.epoch or secrets.token_hex(8), machine or known.machine)
+    if not known.epoch:
         _start_afresh(segments, bookmark)
-        epoch = secrets.token_hex(8)
-    write_durably(path, epoch)
-    return epoch
+    if settled != found:
+        write_identity(directory, settled)
+    return settled.epoch
+
+
+def _unconfirmed(segments: list[Segment], bookmark: Bookmark) -> int:
+    last = max((record.seq for segment in segments[-1:]
+                for record in framing.records(segment.path.read_bytes(), segment.first)), default=0)
+    return max(0, last - bookmark.confirmed)
 
 
 def _epoch_of_records(segments: list[Segment]) -> str:
@@ -64,11 +72,12 @@ def _epoch_of_records(segments: list[Segment]) -> str:
 
 
 def _start_afresh(segments: list[Segment], bookmark: Bookmark) -> None:
-    """No epoch can be known: what is here cannot be told from another host's, and a new epoch counts from 1."""
+    """What is here belongs to no epoch, or to another machine's, and a new epoch counts from 1: that first."""
     for segment in segments:
         segment.path.unlink(missing_ok=True)
     segments.clear()
     bookmark.confirmed = bookmark.used = bookmark.reserved = 0
+    bookmark.write(is_durable=True)
 
 
 def _cut_tail(segment: Segment) -> tuple[int, int]:

@@ -46,7 +46,7 @@ def read_segments(directory: Path, now: float) -> list[Segment]:
     Their ages come from the steps between their files' times, each at most a day, so that neither a clock that jumped
     nor a machine that was off ages anything by more.
     """
-    paths = sorted(path for path in directory.glob("*.seg") if path.stem.isdigit())
+    paths = sorted(path for path in directory.glob("*.seg") if path.stem.isdecimal())
     stats = [path.stat() for path in paths]
     segments: list[Segment] = []
     at = now
@@ -56,6 +56,18 @@ def read_segments(directory: Path, now: float) -> list[Segment]:
         last = int(paths[index + 1].stem) - 1 if index + 1 < len(paths) else 0
         segments.append(Segment(paths[index], int(paths[index].stem), last, stats[index].st_size, at, at))
     return segments[::-1]
+
+
+def is_removed(path: Path) -> bool:
+    """Remove a segment; where the directory refuses, at least what is in it. False where not even that is possible."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        try:
+            os.truncate(path, 0)
+        except OSError:
+            return False
+    return True
 
 
 def write_durably(path: Path, text: str) -> None:

@@ -1,7 +1,7 @@
 """The agent's memory on disk: every sample in append-only segments until the aggregator has confirmed it.
 
-Files of the directory: `lock` (one writer), `epoch` (16 hex digits, made with the spool), `state` (bookmark), and
-segments named after their first seq. Bounded by bytes and age: the oldest segment goes first and its loss is counted.
+Files of the directory: `lock` (one writer), `epoch` (whose it is, see `identity`), `state` (bookmark), and segments named
+after their first seq. Bounded by bytes and age: the oldest segment goes first and its loss is counted.
 The last segment is never removed, since it holds the last seq; a seq is never used twice, whatever was trimmed or torn.
 What is confirmed stays for a while, so that a database restored from a backup can be filled again.
 
@@ -24,7 +24,7 @@ from agent.durability import Durability
 from agent.holes import Holes
 from agent.recovery import recover
 from agent.segment_reader import SegmentReader
-from agent.segments import Segment, SpoolError, open_lock
+from agent.segments import Segment, SpoolError, is_removed, open_lock
 from shared import logs
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -50,13 +50,15 @@ class Limits:
 class Spool:
     """Use from one thread. `now` is always the monotonic clock, in seconds."""
 
-    def __init__(self, directory: Path, limits: Limits, now: float, boot_id: str = "") -> None:
-        """Open or make the spool in `directory`. Raises SpoolError."""
+    def __init__(self, directory: Path, limits: Limits, now: float, boot_id: str = "",
+                 machine: str = "") -> None:
+        """Open or make the spool in `directory`; `machine` as `identity.read_machine` says. Raises SpoolError."""
         self.directory, self._limits = directory, limits
         self.dropped = self.unspooled = 0
         self._log = logs.get("spool")
         self._holes = Holes()
         self._file, self._is_failing, self._is_full = -1, False, False
+        self._undeleted: list[Segment] = []
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.chmod(0o700)
@@ -64,19 +66,19 @@ class Spool:
         except OSError as error:
             raise SpoolError(f"spool {directory}: {error.strerror}; give another directory with --data") from None
         try:
-            self._open(boot_id.replace("-", ""), now)
+            self._open(boot_id.replace("-", ""), machine, now)
         except OSError as error:
             os.close(self._lock)
             raise SpoolError(f"spool {directory}: {error.strerror}; give another directory with --data") from None
 
-    def _open(self, boot_id: str, now: float) -> None:
+    def _open(self, boot_id: str, machine: str, now: float) -> None:
         self._bookmark = Bookmark(self.directory / "state")
-        found = recover(self.directory, self._bookmark, boot_id, now)
+        found = recover(self.directory, self._bookmark, boot_id, machine, now)
         self.epoch, self._segments, self._next = found.epoch, found.segments, found.newest + 1
         self._holes.add(found.last + 1, found.newest)
         if self._segments:
             self._file = os.open(self._segments[-1].path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
-        self._reader = SegmentReader(self._segments, self._add_damage, self._report)
+        self._reader = SegmentReader(self._segments, self._add_damage, self._report_unread)
         self._durability = Durability(self._bookmark, seconds=self._limits.fsync_seconds,
                                       records=self._limits.fsync_records, ahead=self._limits.ahead_records)
         self._durability.reserve(self.newest, is_waiting=True)
@@ -127,14 +129,14 @@ class Spool:
     @property
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(segment.size for segment in self._segments)
+        return sum(segment.size for segment in (*self._segments, *self._undeleted))
 
     def append(self, payload: bytes, now: float) -> bool:
         """Give `payload` the next seq and write it; False where the disk refuses: then it exists only here and now."""
         seq = self._next
         record = framing.framed(seq, payload)
         self._next += 1
-        while not (is_written := self._written(record, seq, now)) and len(self._segments) > 1 and self._is_full:
+        while not (is_written := self._written(record, seq, now)) and self._may_make_room():
             self._drop_oldest("disk full")
         if not is_written:
             self._miss(seq)
@@ -171,6 +173,10 @@ class Spool:
         self._bookmark.close()
         os.close(self._lock)
 
+    def _may_make_room(self) -> bool:
+        """Whether dropping the oldest segment may help: a full disk, and a directory from which segments can be removed."""
+        return self._is_full and len(self._segments) > 1 and not self._undeleted
+
     def _written(self, record: bytes, seq: int, now: float) -> bool:
         self._is_full = False
         try:
@@ -200,10 +206,10 @@ class Spool:
         try:
             os.ftruncate(self._file, segment.size)
         except OSError:
-            os.close(self._file)
-            self._file = -1
+            self._close_segment()
             if not segment.last:
                 self._segments.remove(segment)
+                self._remove(segment)
 
     def _segment_for(self, size: int, seq: int, now: float) -> Segment:
         last = self._segments[-1] if self._segments else None
@@ -213,15 +219,24 @@ class Spool:
                 last.first = min(last.first, seq)
             return last
         self._close_segment()
+        self._make_sure_of_room()
         path = self.directory / f"{seq:020d}.seg"
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        if last is not None:
+            last.last = seq - 1  # what was missed since belongs to it: whoever reads it is told
         segment = Segment(path, seq, 0, 0, now, now)
         self._segments.append(segment)
         return segment
 
+    def _make_sure_of_room(self) -> None:
+        """Where segments cannot be removed, the bound is kept by writing no more."""
+        self._undeleted = [segment for segment in self._undeleted if not is_removed(segment.path)]
+        if self._undeleted and self.size > self._limits.max_bytes:
+            raise OSError(errno.EIO, "old segments cannot be removed")
+
     def _miss(self, seq: int) -> None:
         self.unspooled += 1
-        self._holes.add(seq, seq)
+        self._holes.add(seq, seq, self.confirmed)
         self._bookmark.used = max(self._bookmark.used, seq)
         with contextlib.suppress(OSError):
             self._bookmark.write()
@@ -242,8 +257,8 @@ class Spool:
             is_confirmed, age = first.last <= self.confirmed, now - first.at
             if is_confirmed and (age > limits.kept_seconds or self._confirmed_bytes() > limits.kept_bytes):
                 self._unlink_oldest()
-            elif self.size > limits.max_bytes or age > limits.max_seconds:
-                self._drop_oldest("full" if self.size > limits.max_bytes else "too old")
+            elif (is_full := sum(segment.size for segment in self._segments) > limits.max_bytes) or age > limits.max_seconds:
+                self._drop_oldest("full" if is_full else "too old")
             else:
                 return
 
@@ -260,15 +275,21 @@ class Spool:
         self._unlink_oldest()
 
     def _unlink_oldest(self) -> None:
-        segment = self._segments.pop(0)
-        with contextlib.suppress(OSError):
-            segment.path.unlink()
+        self._remove(self._segments.pop(0))
+
+    def _remove(self, segment: Segment) -> None:
+        if not is_removed(segment.path):
+            self._undeleted.append(segment)
 
     def _close_segment(self) -> None:
         if self._file >= 0:
             self._durability.finish(self._file)
         self._file = -1
 
+    def _report_unread(self, error: OSError) -> None:
+        logs.event(self._log, "cannot read; samples that are not stored yet wait", logging.WARNING, directory=self.directory,
+                   error=error.strerror)
+
     def _add_damage(self, start: int, end: int) -> None:
-        if self._holes.add(start, end) and end > self.confirmed:
+        if self._holes.add(start, end, self.confirmed) and end > self.confirmed:
             logs.event(self._log, "samples are missing in the spool", logging.WARNING, first=start, last=end)
