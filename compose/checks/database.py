@@ -1,4 +1,4 @@
-"""Checks of Postgres: version, rights, schema, clock, partitions, retention and disk, leases, freshness, refusals."""
+"""Checks of Postgres: version, rights, room, schema, clock, partitions, retention and disk, leases, freshness, refusals."""
 
 import contextlib
 import os
@@ -32,10 +32,10 @@ class Door:
     """An open connection: one statement at a time, each answer a list of rows."""
 
     def __init__(self, connection: Any) -> None:
-        self._connection = connection
+        self.connection = connection
 
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
-        return list(self._connection.execute(statement, list(values)).fetchall())
+        return list(self.connection.execute(statement, list(values)).fetchall())
 
     def value(self, statement: str, *values: Any) -> Any:
         return self.rows(statement, *values)[0][0]
@@ -96,6 +96,17 @@ def rights(door: Door) -> Finding:
         return fail("database rights", "this user may not read and write samples",
                     "let one user own the schema: ingest, api and scheduler use the same")
     return ok("database rights", "may make tables and write samples")
+
+
+def writes(door: Door) -> Finding:
+    """A full disk or a replica answers questions, but takes no samples."""
+    try:
+        database.probe_room(door.connection)
+    except database.Unavailable as error:
+        why = database.refusal(error) or str(error).strip().splitlines()[0]
+        return fail("database writes", f"the database takes nothing: {why}",
+                    "make room on its disk, or give the URL of the primary; agents keep their samples meanwhile")
+    return ok("database writes", "some megabytes were taken, and given back")
 
 
 def clock(door: Door) -> Finding:
@@ -231,7 +242,7 @@ def _free_bytes(door: Door, url: str) -> int | None:
 
 
 _BASICS: tuple[tuple[str, Callable[[Door], Finding]], ...] = (
-    ("postgres version", version), ("database rights", rights), ("clock offset", clock))
+    ("postgres version", version), ("database rights", rights), ("database writes", writes), ("clock offset", clock))
 _DETAILS: tuple[tuple[str, Callable[[Door], Finding]], ...] = (
     ("partitions", partitions), ("ingest", lease), ("samples", freshness), ("refusals", refusals),
     ("alerts", alerts.outbox), ("notifications", alerts.notifications))
