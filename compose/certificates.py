@@ -57,7 +57,7 @@ def new_authority(now: datetime) -> Pair:
     from cryptography import x509
 
     key = _new_key()
-    name = _named("drumbeat")
+    name = _named("drumbeat CA")  # nobody else may be called that: a certificate whose issuer has its own name is not trusted
     return Pair(_signed(_builder(name, now, now + timedelta(days=AUTHORITY_DAYS)).public_key(key.public_key())
                         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
                         .add_extension(_usage(signs_certificates=True), critical=True), name, key, key), key)

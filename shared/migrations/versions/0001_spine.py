@@ -92,8 +92,9 @@ CREATE TABLE sample (
   received_at timestamptz NOT NULL,
   epoch       bigint NOT NULL,
   seq         bigint NOT NULL,
-  values      real[] STORAGE EXTERNAL NOT NULL
+  values      real[] NOT NULL
 ) PARTITION BY RANGE (ts);
+ALTER TABLE sample ALTER COLUMN values SET STORAGE EXTERNAL;  -- so, since CREATE TABLE takes STORAGE from Postgres 16 on alone
 CREATE INDEX sample_host_ts ON sample (host_id, ts);
 CREATE INDEX sample_received ON sample USING brin (received_at) WITH (pages_per_range = 64, autosummarize = on);
 COMMENT ON TABLE sample IS 'Raw history: all numbers of one host at one instant; values in the order of layout.keys.';
@@ -103,11 +104,13 @@ CREATE TABLE rollup_1m (
   layout_id integer NOT NULL,
   ts        timestamptz NOT NULL,
   count     integer NOT NULL,
-  min       real[] STORAGE EXTERNAL NOT NULL,
-  mean      real[] STORAGE EXTERNAL NOT NULL,
-  max       real[] STORAGE EXTERNAL NOT NULL,
+  min       real[] NOT NULL,
+  mean      real[] NOT NULL,
+  max       real[] NOT NULL,
   PRIMARY KEY (host_id, ts, layout_id)
 ) PARTITION BY RANGE (ts);
+ALTER TABLE rollup_1m ALTER COLUMN min SET STORAGE EXTERNAL, ALTER COLUMN mean SET STORAGE EXTERNAL,
+  ALTER COLUMN max SET STORAGE EXTERNAL;
 CREATE TABLE rollup_1h (LIKE rollup_1m INCLUDING ALL) PARTITION BY RANGE (ts);
 CREATE TABLE rollup_1d (LIKE rollup_1m INCLUDING ALL) PARTITION BY RANGE (ts);
 COMMENT ON TABLE rollup_1m IS 'Per host, minute and layout: number of samples, and min, mean, max of every metric.';

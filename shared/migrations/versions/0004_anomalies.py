@@ -27,8 +27,9 @@ CREATE TABLE detector_state (
   host_id  integer PRIMARY KEY REFERENCES host ON DELETE CASCADE,
   version  integer NOT NULL,
   saved_at timestamptz NOT NULL,
-  state    bytea STORAGE EXTERNAL NOT NULL
+  state    bytea NOT NULL
 );
+ALTER TABLE detector_state ALTER COLUMN state SET STORAGE EXTERNAL;
 COMMENT ON TABLE detector_state IS 'What the anomaly detector has learnt of each host, as of saved_at.';
 
 CREATE TABLE anomaly_run (
