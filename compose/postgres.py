@@ -44,13 +44,16 @@ class Cluster:
     account: Account | None
 
 
-def prepare(data: Path, password: str) -> Cluster:
-    """The cluster below the data directory `data`, made where it is not there yet. Raises PostgresError."""
+def prepare(data: Path, password: str, binaries: Path | None = None) -> Cluster:
+    """The cluster below the data directory `data`, made where it is not there yet. Raises PostgresError.
+
+    `binaries`: the directory of another Postgres than the wheel's.
+    """
     directory = data / "postgres"
     account = _account(directory)
     if account is not None:
         _check_reach(data, account)
-    binaries = _reachable_binaries(data, account)
+    binaries = binaries or _reachable_binaries(data, account)
     if not directory.exists():
         _make_cluster(data, binaries, account, password)
     elif not os.access(directory, os.R_OK | os.X_OK):

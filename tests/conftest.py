@@ -82,9 +82,13 @@ def session_directory() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres_server(session_directory: Path) -> Iterator[Server]:
-    """One embedded Postgres for the session; its safety against power loss is off, for speed."""
+    """One embedded Postgres for the session; its safety against power loss is off, for speed.
+
+    DRUMBEAT_TEST_POSTGRES=/usr/lib/postgresql/15/bin runs the tests on that one.
+    """
     password, port = secrets.token_urlsafe(16), programs.free_port()
-    cluster = postgres.prepare(session_directory, password)
+    other = os.environ.get("DRUMBEAT_TEST_POSTGRES")
+    cluster = postgres.prepare(session_directory, password, Path(other) if other else None)
     program = postgres.program(cluster, port, {"fsync": "off", "max_connections": "200"})
     server = Server("postgres", postgres.url(port, password), program, postgres.wait_until_ready)
     yield server
