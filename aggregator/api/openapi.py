@@ -63,6 +63,8 @@ def _complete(operation: Document, method: str, route: APIRoute) -> None:
         for code, answer in responses.items():
             if code.startswith("2"):
                 answer.setdefault("headers", {}).update(_headers("RateLimit-Policy", "RateLimit"))
+    if any(one["name"] == "format" for one in operation.get("parameters", ())):
+        responses["200"]["content"] |= {kind: {"schema": {"type": "string"}} for kind in ("text/csv", "application/x-ndjson")}
     if "requestBody" in operation:
         statuses += _OF_BODIES
     if method != "GET":

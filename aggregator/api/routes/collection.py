@@ -36,7 +36,8 @@ def read_config(backend: Ready, _: Reader, name: Name) -> Response:
     return _one(backend, name)
 
 
-@router.put("/collection-configs/{name}", response_model=collection_models.CollectionConfigModel)
+@router.put("/collection-configs/{name}", response_model=collection_models.CollectionConfigModel,
+            responses={201: {"model": collection_models.CollectionConfigModel, "description": "it is new"}})
 def write_config(backend: Ready, token: Admin, name: Name, new: collection_models.NewCollectionConfigModel) -> Response:
     """Make or change a config. Agents that run now follow within seconds, others once they are back."""
     try:

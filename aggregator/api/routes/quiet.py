@@ -90,7 +90,8 @@ def read_window(backend: Ready, _: Reader, window: Name) -> Response:
     return formats.json_answer(_shown_window(_stored_window(backend, window), backend.now()))
 
 
-@router.put("/maintenance-windows/{window}", response_model=quiet_models.WindowModel)
+@router.put("/maintenance-windows/{window}", response_model=quiet_models.WindowModel,
+            responses={201: {"model": quiet_models.WindowModel, "description": "it is new"}})
 def write_window(backend: Ready, token: Operator, window: Name, new: quiet_models.NewWindowModel) -> Response:
     """Make or change a window: while it is open, alerts that fit notify nobody.
 
