@@ -1,6 +1,8 @@
 """Asking the REST API: the settings that all its commands share, and errors that say what to mend."""
 
-from collections.abc import Iterator, Mapping
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     import httpx
 
 PATIENCE_SECONDS = 10.0
+SHORT_WAIT_SECONDS = 5.0
+LONG_WAIT_SECONDS = 60.0
+"""How long the API may ask to wait where a limit is reached: who looks, and who changes something that is half done else."""
 PAGE = 1000
 """Rows of the largest page that the API gives."""
 
@@ -40,11 +45,13 @@ class ApiError(Exception):
 
 
 class Api:
-    """A connection to the REST API below `/api/v1`. `transport` stands in for the network in tests of the client."""
+    """A connection to the REST API below `/api/v1`. `transport` and `sleep` stand in for network and clock in tests."""
 
-    def __init__(self, own: Settings, transport: "httpx.BaseTransport | None" = None) -> None:
+    def __init__(self, own: Settings, transport: "httpx.BaseTransport | None" = None,
+                 sleep: Callable[[float], None] = time.sleep) -> None:
         import httpx
 
+        self._sleep = sleep
         if not own.token:
             raise ApiError("no token: set DRUMBEAT_TOKEN (or --token, or --data DIR of drumbeat up); "
                            "drumbeat token create NAME makes one")
@@ -65,7 +72,7 @@ class Api:
     def fetch(self, path: str, parameters: Mapping[str, Any] | None = None) -> Any:
         """The answer to GET `path`, decoded. Raises ApiError."""
         wanted = {name: value for name, value in (parameters or {}).items() if value not in (None, [], ())}
-        return self._ask("GET", path, params=wanted)
+        return self._ask("GET", path, SHORT_WAIT_SECONDS, params=wanted)
 
     def fetch_pages(self, path: str, parameters: Mapping[str, Any], limit: int | None = None) -> Iterator[Any]:
         """The answers to GET `path`, page by page; `limit` rows are enough where it is given. Raises ApiError."""
@@ -82,13 +89,17 @@ class Api:
 
         `patience`: seconds without an answer after which to give up.
         """
-        return self._ask(method, path, json=body, timeout=patience)
+        return self._ask(method, path, LONG_WAIT_SECONDS, json=body, timeout=patience)
 
-    def _ask(self, method: str, path: str, **more: Any) -> Any:
+    def _ask(self, method: str, path: str, longest: float, **more: Any) -> Any:
+        """The decoded answer; where a limit is reached and over within `longest` seconds, asked once more then."""
         import httpx
 
         try:
             answer = self._client.request(method, path, **more)
+            if answer.status_code == 429 and (seconds := asked_to_wait(answer.headers)) <= longest:
+                self._sleep(seconds)
+                answer = self._client.request(method, path, **more)
         except (httpx.TransportError, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise ApiError(unreachable(self._base, error)) from None
         except UnicodeEncodeError:
@@ -99,6 +110,12 @@ class Api:
             return answer.json() if answer.content else None
         except ValueError:
             raise ApiError(f"{self._base} does not answer as drumbeat's API does; check --api-url") from None
+
+
+def asked_to_wait(headers: Mapping[str, str]) -> float:
+    """Seconds that an answer asks to wait; endless where it does not say. Pure."""
+    text = headers.get("retry-after", "")
+    return float(text) if text.isdecimal() else math.inf
 
 
 def unreachable(base: str, error: Exception) -> str:
@@ -118,6 +135,8 @@ def refusal(base: str, status: int, detail: str) -> str:
         return f"{base} refuses the token: {detail}; see drumbeat token list, and whether the token is this server's"
     if status == 403:
         return f"{base}: this token may not do that: {detail}"
+    if status == 429:
+        return f"{base} has had enough requests of this token: {detail}; --rate-limits of drumbeat api sets how many"
     if status == 503:
         return f"{base} is not ready: {detail}; {base}/readyz says what is missing"
     return f"{base} answers {status}: {detail}"

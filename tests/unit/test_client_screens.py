@@ -94,6 +94,24 @@ def test_refusals_say_what_to_mend(code, words):
     assert caught.value.status == code
 
 
+@pytest.mark.parametrize(("waits", "after", "expected"), [
+    ("fetch", "3", [3.0]), ("fetch", "6", []), ("publish", "59", [59.0]), ("publish", "61", []), ("publish", "soon", [])])
+def test_a_limit_that_is_over_soon_is_waited_for_once(waits, after, expected):
+    """Who looks waits for seconds, who changes something up to a minute; the second refusal, or a longer one, is an error."""
+    slept, left = [], [httpx.Response(429, headers={"Retry-After": after}, json={"detail": "30 requests in 60 s"})] * 2
+    own = api.Settings(api_url="http://drumbeat.test:8480", token="dbt_test")
+    for answers in ([left[0], httpx.Response(200, json={"a": 1})], left):
+        rest = list(answers)
+        connection = api.Api(own, httpx.MockTransport(lambda _, rest=rest: rest.pop(0)), slept.append)
+        ask = (lambda c=connection: c.fetch("hosts")) if waits == "fetch" else (lambda c=connection: c.publish("PUT", "x", {}))
+        if expected and answers is not left:
+            assert ask() == {"a": 1}
+            continue
+        with pytest.raises(api.ApiError, match=r"has had enough requests of this token: 30 requests in 60 s.*--rate-limits"):
+            ask()
+    assert slept == expected * 2
+
+
 def test_an_api_that_does_not_answer_is_told_with_its_address():
     """A dead API gives its address and the question whether it runs."""
     def refuse(request):
