@@ -37,7 +37,7 @@ def main(argv):
     arguments = dict(pair.split("=", 1) for pair in pairs)
     figures = importlib.import_module(name).main(arguments)
     print(json.dumps(figures))
-    return 0
+    return 1 if figures.get("failed") else 0
 
 
 if __name__ == "__main__":

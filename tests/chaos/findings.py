@@ -1,9 +1,8 @@
-"""The audit of a run, from tables alone, against the ledgers of the producers. `judge` is pure; the others read.
+"""The audit of a run, from tables alone, against the ledgers of the producers.
 
 Every finding is a text that says what is wrong; a sound run has none.
 """
 
-import dataclasses
 import json
 import math
 import secrets
@@ -15,6 +14,7 @@ from datetime import timedelta
 
 import httpx
 import msgspec
+from judgement import judge, unlike
 from ledger import LOAD, NUMBER, read_ledger
 from stage import BEATS, CAPPED, read_spool
 
@@ -45,34 +45,6 @@ WHERE a.state IN ('firing', 'unknown')"""
 STARTED = """
 SELECT h.name, extract(epoch FROM a.started_at)::float8 FROM alert a JOIN host h ON h.id = a.host_id
 WHERE a.rule LIKE 'chaos_load%%' AND h.name LIKE 'fleet-%%'"""
-
-
-@dataclasses.dataclass(slots=True)
-class Judgement:
-    """One host's samples against its ledger."""
-
-    samples: int
-    lost: int
-    doubled: int
-    unexplained: int
-
-
-def judge(entries, rows, gaps):
-    """`entries`: the ledger; `rows`: (epoch, seq, ts, number, load) as stored; `gaps`: (first, last) that may be missing.
-
-    unexplained: rows that the ledger does not have so, and gaps of what is stored all the same. Pure.
-    """
-    stored = Counter((epoch, seq) for epoch, seq, *_ in rows)
-    given_up = {seq for first, last in gaps for seq in range(first, last + 1)}
-    missing = [place for place, entry in entries.items() if entry.is_sure and place not in stored]
-    strange = sum(place not in entries or not _is_same(entries[place], *numbers)
-                  for place, numbers in (((epoch, seq), numbers) for epoch, seq, *numbers in rows))
-    return Judgement(len(entries), sum(place[1] not in given_up for place in missing), sum(stored.values()) - len(stored),
-                     strange + sum(place[1] in given_up for place in stored))
-
-
-def _is_same(entry, ts, number, load):
-    return abs(entry.ts - ts) < 0.002 and (entry.number, entry.load) == (number, load)
 
 
 class Audit:
@@ -125,11 +97,11 @@ class Audit:
             spooled = {seq: msgspec.json.decode(payload)["metrics"] for seq, payload in read_spool(home / "agent").items()}
             stored = {seq: dict(zip(keys, values, strict=True)) for seq, keys, values in connection.execute(ALL_OF, [host])}
             missing, other = spooled.keys() - stored.keys(), stored.keys() - spooled.keys()
-            unlike = [differing for seq in spooled.keys() & stored.keys() if (differing := _unlike(spooled[seq], stored[seq]))]
+            wrong = [differing for seq in spooled.keys() & stored.keys() if (differing := unlike(spooled[seq], stored[seq]))]
             self.figures["samples"] += len(spooled)
             self.figures["lost"] += len(missing)
-            if missing or other or unlike:
-                self.wrong.append(f"{host}: {len(missing)} lost, {len(other)} unknown, {len(unlike)} unlike, as {unlike[:SHOWN]}")
+            if missing or other or wrong:
+                self.wrong.append(f"{host}: {len(missing)} lost, {len(other)} unknown, {len(wrong)} unlike, as {wrong[:SHOWN]}")
 
     def _firings(self, connection):
         made, by_name = {}, {}
@@ -222,10 +194,3 @@ def read_retained(url, topic, seconds=1.5):
             if client.is_connected and until == math.inf:
                 until = time.monotonic() + seconds
     return {topic: message for topic, message in found.items() if message}
-
-
-def _unlike(spooled, stored):
-    """What differs by more than a float4 cannot tell: {metric: (spooled, stored)}; ingest adds the scores of health."""
-    names = {name for name in spooled.keys() | stored.keys() if not name.startswith("health.")}
-    return {name: (spooled.get(name), stored.get(name)) for name in names if not math.isclose(
-        spooled.get(name, math.inf), stored.get(name, -math.inf), rel_tol=1e-6, abs_tol=1e-6)}
