@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 import psycopg
+import psycopg.conninfo
 
-from shared import __version__, logs
+from shared import __version__, encryption, logs
 from shared.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ LockTimeout = psycopg.errors.LockNotAvailable
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+
 class DatabaseUrlError(Exception):
     """The database URL cannot be used; the message says what is allowed."""
 
@@ -86,7 +90,19 @@ def read_url(url: str) -> str:
         raise DatabaseUrlError(
             f"database URL has scheme {parts.scheme!r} and database {parts.path.strip('/')!r}; allowed: "
             "postgresql://user:password@host:5432/name?sslmode=verify-full&sslrootcert=/path/ca.pem")
-    return url.replace("postgres://", "postgresql://", 1) if parts.scheme == "postgres" else url
+    url = url.replace("postgres://", "postgresql://", 1) if parts.scheme == "postgres" else url
+    try:
+        told = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise DatabaseUrlError(f"database URL: {logs.redact(str(error)).strip()}") from None
+    if (mode := told.get("sslmode", "prefer")) not in SSL_MODES:
+        raise DatabaseUrlError(f"database URL has sslmode={mode}; allowed: {', '.join(SSL_MODES)}")
+    return url
+
+
+def explained(error: BaseException) -> str:
+    """Why the database cannot be had, in one line, with the mend where TLS is the cause. Pure."""
+    return encryption.explained_by_libpq(str(error))
 
 
 def open_connection(url: str, name: str) -> Connection:
@@ -136,7 +152,7 @@ def wait_until_ready(url: str, name: str, is_stopping: Callable[[], bool], *, ma
         except _unavailable() as error:
             why = refusal(error) or "not there"
             if told != why or time.monotonic() - told_at >= SAY_AGAIN_SECONDS:
-                logs.event(log, "database cannot be used, waiting", 30, why=why, error=str(error).strip().splitlines()[-1])
+                logs.event(log, "database cannot be used, waiting", 30, why=why, error=explained(error))
                 told, told_at = why, time.monotonic()
         pause(random.uniform(delay / 2, delay), is_stopping)  # noqa: S311
         delay = min(delay * 2, max_delay)
@@ -166,7 +182,7 @@ def keep_working(url: str, name: str, work: Callable[[Connection], None], is_sto
                 connection.execute("SET idle_in_transaction_session_timeout = '30s'")
                 work(connection)
         except _unavailable() as error:
-            logs.event(told, "database went away", logging.WARNING, error=str(error).strip().partition("\n")[0])
+            logs.event(told, "database went away", logging.WARNING, error=explained(error))
             time.sleep(RETRY_SECONDS)
 
 

@@ -1,6 +1,7 @@
 """Where TLS is needed, what an error of TLS means, and how to mend it. Pure."""
 
 import dataclasses
+import re
 import ipaddress
 import ssl
 
@@ -77,3 +78,25 @@ def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
         reason = getattr(error, "reason", None)  # where urllib keeps it
         error, seen = reason if isinstance(reason, BaseException) else error.__cause__ or error.__context__, seen + 1
     return None
+
+
+_LIBPQ = {
+    "certificate verify failed": "it has expired, or the CA that signed it is not that of sslrootcert= in --database-url",
+    "does not match host name": "use a name that the certificate carries in --database-url, or have this one added to it",
+    "root certificate file": "sslrootcert=FILE in --database-url names the CA that signed the server's certificate; "
+                             "sslrootcert=system takes public ones",
+    "server does not support SSL": "that Postgres speaks no TLS (the embedded one never does, and stays on loopback): leave "
+                                   "sslmode out of --database-url, or set ssl = on there",
+    "requires a valid client certificate": "give sslcert=FILE and sslkey=FILE in --database-url",
+    "certificate authentication failed": "the common name of sslcert= must be the user of --database-url",
+    "no encryption$": "where the server wants TLS, add sslmode=verify-full and sslrootcert=FILE to --database-url",
+    r"SSL error: \S+ alert": "the server does not accept our certificate: give one that its CA has signed, as sslcert= in "
+                             "--database-url"}
+
+
+def explained_by_libpq(text: str) -> str:
+    """One line with the cause, and the mend where TLS is the cause, of what libpq says about a connection."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [line for line in lines if " failed: " in line] or lines[:1] or ["unknown cause"]
+    mend = next((mend for words, mend in _LIBPQ.items() if re.search(words, causes[-1])), "")
+    return f"{causes[-1]}; {mend}" if mend else causes[-1]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from aggregator.analysis import messages
-from shared import logs
+from shared import encryption, logs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,8 +35,8 @@ def open_console() -> "Console":
 
 def failed(command: str, error: Exception) -> int:
     """Say on standard error, in one line without secrets, why a command failed; its exit status."""
-    lines = logs.redact(str(error)).strip().splitlines() or [type(error).__name__]
-    print(f"drumbeat {command}: {lines[0]}", file=sys.stderr)
+    text = encryption.explained_by_libpq(logs.redact(str(error) or type(error).__name__))
+    print(f"drumbeat {command}: {text}", file=sys.stderr)
     return 1
 
 

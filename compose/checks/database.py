@@ -46,7 +46,7 @@ def check(url: str, told: dict[str, int]) -> Iterator[Finding]:
     try:
         connection = database.open_connection(url, "drumbeat-doctor")
     except database.Unavailable as error:
-        why = logs.redact(str(error)).strip().splitlines()[-1]
+        why = logs.redact(database.explained(error))
         yield fail("database", f"cannot be reached: {why}",
                    "is Postgres (or drumbeat up) running, and is --database-url right?")
         return
