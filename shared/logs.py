@@ -11,11 +11,11 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-_SECRET = re.compile(r"(://[^/:@\s]*:)[^@\s/]+@|(dbt_)[A-Za-z0-9_-]{8,}")
+_SECRET = re.compile(r"(://[^/:@\s]*:)[^@\s/]+@|(db[te]_)[A-Za-z0-9_-]{8,}")
 
 
 def redact(text: str) -> str:
-    """`text` without passwords of URLs and without tokens."""
+    """`text` without passwords of URLs and without tokens (of the API, and for enrolment)."""
     return _SECRET.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", text)
 
 
