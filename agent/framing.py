@@ -48,7 +48,8 @@ def records(data: bytes, first_seq: int) -> Iterator[Record]:
 def possibly_used(tail: bytes, last_seq: int) -> int:
     """The highest seq that a tail without sound records may have carried: what of it was published must not come again.
 
-    A torn record (cut short by a crash) stands for one seq; anything else for as many as could have stood there.
+    `last_seq`: the last one known to be taken before it. A torn record (cut short by a crash) stands for one seq; anything
+    else for as many as could have stood there.
     """
     if not tail:
         return last_seq

@@ -34,8 +34,8 @@ def recover(directory: Path, bookmark: Bookmark, boot_id: str, machine: str, now
         used = max(used, bookmark.reserved)
     last = 0
     if segments:
-        last, possible = _cut_tail(segments[-1])
-        used = max(used, possible)
+        last, tail = _cut_tail(segments[-1])
+        used = max(used, framing.possibly_used(tail, max(last, bookmark.used)))
     newest = max(last, used)
     bookmark.boot_id, bookmark.used = boot_id, max(bookmark.used, used)
     return Found(epoch, segments, last, newest)
@@ -80,8 +80,8 @@ def _start_afresh(segments: list[Segment], bookmark: Bookmark) -> None:
     bookmark.write(is_durable=True)
 
 
-def _cut_tail(segment: Segment) -> tuple[int, int]:
-    """(seq of the last sound record, highest seq that what was cut may have carried)."""
+def _cut_tail(segment: Segment) -> tuple[int, bytes]:
+    """(seq of the last sound record, what was cut)."""
     data = segment.path.read_bytes()
     found = list(framing.records(data, segment.first))
     last, end = (found[-1].seq, found[-1].end) if found else (segment.first - 1, 0)
@@ -89,4 +89,4 @@ def _cut_tail(segment: Segment) -> tuple[int, int]:
         os.truncate(segment.path, end)
         logs.event(log, "cut a torn tail", logging.WARNING, file=segment.path.name, bytes=len(data) - end)
     segment.size, segment.last = end, found[-1].seq if found else 0
-    return last, framing.possibly_used(data[end:], last)
+    return last, data[end:]

@@ -142,6 +142,18 @@ class FaultyMachine(RuleBasedStateMachine):
         self.now = 5.0 if is_new_boot else self.now
         self.die()
 
+    @rule(segment=st.integers(0, 9), place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+    def flip_a_bit(self, segment: int, place: float, bit: int) -> None:
+        """Of what lies on the disk, while no agent runs."""
+        self.disk.close_files()
+        paths = sorted(path for path in self.disk.directory.glob("*.seg") if path.stat().st_size)
+        if paths:
+            path = paths[segment % len(paths)]
+            data = bytearray(path.read_bytes())
+            data[int(place * len(data))] ^= 1 << bit
+            path.write_bytes(data)
+        self.open()
+
     # What a machine does
 
     @rule(room=st.sampled_from([None, 0, 700, 1100, 5000]))
