@@ -1,5 +1,6 @@
 """Checks of the MQTT broker: what drumbeat needs is really tried, on a scratch topic that is cleaned up after."""
 
+import dataclasses
 import secrets
 import statistics
 import time
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from compose.checks.finding import Finding, fail, ok, unknown, warn
-from shared import bus, wire
+from shared import bus, encryption, wire
 
 PATIENCE_SECONDS = 3.0
 ROUND_TRIPS = 5
@@ -68,6 +69,8 @@ class Examination:
                 yield self._unreachable(ear.client.last_error)
                 return
             yield ok("broker", f"connected to {ear.client.broker}")
+            if self._tls.cert_file is None:
+                yield self._strangers(ear.client.broker)
             round_trip = self._round_trip(ear)
             yield round_trip
             if round_trip.level != "fail":
@@ -93,6 +96,18 @@ class Examination:
             return fail("broker", f"{where}: {error}", "mend TLS as it says")
         return fail("broker", f"{where} cannot be reached: {error or 'no answer'}",
                     "is the broker (or drumbeat up) running, and is --broker-url right?")
+
+    def _strangers(self, broker: bus.Broker) -> Finding:
+        nobody = _Ear([dataclasses.replace(broker, username=None, password=None)], self._tls)
+        try:
+            is_open = nobody.open()
+        finally:
+            nobody.client.close()
+        if not is_open:
+            return ok("broker logins", "nobody gets in without a password")
+        return (warn if encryption.is_loopback(broker.host) else fail)(
+            "broker logins", "everybody gets in without a password, and may speak for any host",
+            "give every user a password and topics of its own: drumbeat acl (Mosquitto: allow_anonymous false)")
 
     def _round_trip(self, ear: _Ear) -> Finding:
         topic, times = f"{self._scratch}/echo", []

@@ -1,12 +1,15 @@
 """`drumbeat doctor` against real brokers and a real Postgres."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from access_rig import MOSQUITTO
 
 from aggregator.store import partitions
-from compose import doctor
+from compose import doctor, nats, programs
 from compose.checks import broker as broker_checks
 from compose.checks import database as database_checks
 from compose.checks import machine, service
@@ -31,7 +34,7 @@ def environ(data_directory):
 def test_a_good_broker_is_found_good(broker, topic_root, environ, capsys):
     """Round trip, retained, last will, many subscriptions and the largest payload are really tried on each broker."""
     status, found = run(capsys, environ | {"DRUMBEAT_BROKER_URL": broker.url}, "--topic-root", topic_root)
-    for check in ("broker", "broker round trip", "retained messages", "last will", "subscriptions", "payload"):
+    for check in ("broker", "broker logins", "broker round trip", "retained messages", "last will", "subscriptions", "payload"):
         assert found[check]["level"] == "ok", found[check]
     assert status == 0
     assert found["database"]["level"] == "unknown"
@@ -60,6 +63,23 @@ def test_a_wrong_password_is_told_from_an_absent_broker(broker, environ, capsys)
     status, found = run(capsys, environ | {"DRUMBEAT_BROKER_URL": "mqtt://127.0.0.1:9"})
     assert status == 1
     assert "running" in found["broker"]["mend"]
+
+
+@pytest.mark.mosquitto
+def test_a_broker_that_lets_everybody_in_is_told(data_directory, environ, capsys):
+    """Who needs no password may speak for any host: a finding, with the mend."""
+    if not Path(MOSQUITTO).exists():
+        pytest.skip("Mosquitto is not installed")
+    port, conf = programs.free_port(), data_directory / "open.conf"
+    conf.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n" + ("user root\n" if os.geteuid() == 0 else ""))
+    process = programs.spawn(programs.Program("mosquitto", [MOSQUITTO, "-c", str(conf)], dict(os.environ)))
+    try:
+        assert nats.wait_until_ready(f"mqtt://127.0.0.1:{port}", lambda: process.poll() is None, 10)
+        _, found = run(capsys, environ | {"DRUMBEAT_BROKER_URL": f"mqtt://127.0.0.1:{port}"})
+    finally:
+        programs.kill(process)
+    assert found["broker logins"]["level"] == "warn"
+    assert "drumbeat acl" in found["broker logins"]["mend"]
 
 
 def test_a_database_that_works(database_url, environ, capsys):
