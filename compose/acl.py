@@ -45,7 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reload_pid_file: Annotated[Path | None, Meta(
         description="with --follow: file with the process id of the broker, which is sent SIGHUP")] = None
     programs: Annotated[dict[str, str], Meta(
-        description="users service.NAME for programs of your own, as NAME=RIGHTS: event, action, homeassistant, "
+        description="users service.NAME for programs of your own, as NAME=RIGHTS: event, action, bridge, homeassistant, "
                     "execute:SCHEDULE, trigger:SCHEDULE, joined by +")] = {}
     own_hosts: Annotated[tuple[str, ...], Meta(description="agents whose passwords you set yourself, not by a credential")] = ()
     topic_root: Annotated[str, Meta(description="root of all topics", pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$")] = (

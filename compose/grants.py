@@ -80,6 +80,7 @@ _Right = tuple[list[str], list[str]]
 _SIMPLE: dict[str, Callable[[Topics, str], _Right]] = {
     "event": lambda topics, _: ([topics.event("+")], []),
     "action": lambda topics, _: ([topics.alert_action("+", "+")], []),
+    "bridge": lambda topics, _: ([_every_agent(topics.up, "+")], [_every_agent(topics.down, "+")]),
     "homeassistant": lambda topics, prefix: (
         [f"{prefix}/#"], [f"{prefix}/#", _every_agent(topics.up, "status"), topics.health("+"), topics.alert_summary("+")]),
 }

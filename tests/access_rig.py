@@ -18,7 +18,8 @@ from shared import cli
 
 COMPOSE = Path(__file__).resolve().parents[1] / "compose"
 MOSQUITTO = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-PROGRAMS = {"homeassistant": "homeassistant+action", "backup": "event", "worker": "execute:nightly", "starter": "trigger:nightly"}
+PROGRAMS = {"homeassistant": "homeassistant+action", "backup": "event", "worker": "execute:nightly", "starter": "trigger:nightly",
+            "ber": "bridge"}
 WITNESS = "service.witness"
 """Hears everything, and is only in tests."""
 

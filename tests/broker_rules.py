@@ -49,6 +49,7 @@ SAYS: Mapping[str, Sequence[str]] = {
     "backup": EVENTS,
     "worker": [EXECUTION["nightly"]],
     "starter": [TRIGGER["nightly"]],
+    "ber": [*UP["web-1"], *UP["db-1"]],
 }
 """User → what others hear of it."""
 HEARS: Mapping[str, Sequence[str]] = {
@@ -62,6 +63,7 @@ HEARS: Mapping[str, Sequence[str]] = {
     "backup": [],
     "worker": [FIRE["nightly"]],
     "starter": [],
+    "ber": [*DOWN["web-1"], *DOWN["db-1"]],
 }
 """User → what it hears of others, whatever it subscribes to."""
 
