@@ -123,8 +123,10 @@ def unreachable(base: str, error: Exception) -> str:
     told = encryption.explained(error, urlsplit(base).hostname or "", encryption.API)
     if told is not None:
         return f"{base}: {told}"
-    if base.startswith("http://") and "disconnected" in str(error):
-        return f"{base} hangs up ({error}): should it be https:// in --api-url (DRUMBEAT_API_URL)?"
+    if "disconnected" in str(error) or "reset by peer" in str(error):
+        return f"{base} hangs up; " + (
+            f"where it wants a certificate of ours, give one that its CA has signed, as {encryption.API.cert_file}"
+            if base.startswith("https://") else "where it speaks TLS, write https:// in --api-url (DRUMBEAT_API_URL)")
     return (f"{base} does not answer ({str(error) or type(error).__name__}): is drumbeat up (or drumbeat api) running there, and "
             "is --api-url (DRUMBEAT_API_URL) right?")
 
