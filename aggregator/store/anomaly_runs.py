@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Engine, text
 
+from aggregator.store import audit_log
 from aggregator.store.reading import fetch_row
 
 _COLUMNS = "id, created_at, created_by, request, result"
@@ -18,6 +19,7 @@ def create(engine: Engine, request: Any, result: Any, actor: str) -> dict[str, A
             text(f"""INSERT INTO anomaly_run (request, result, created_by)
                      VALUES (CAST(:request AS jsonb), CAST(:result AS jsonb), :actor) RETURNING {_COLUMNS}"""),  # noqa: S608 (constant)
             plain | {"actor": actor}).mappings().one()
+        audit_log.write(connection, actor, "create", "anomaly run", str(row["id"]))
     return dict(row)
 
 

@@ -13,6 +13,7 @@ import psycopg
 from sqlalchemy import Engine
 
 from aggregator.analysis.channels import Channel, Target
+from aggregator.store import audit_log
 from aggregator.store.notification_groups import readable
 from aggregator.store.reading import fetch_rows
 from shared.database import Connection
@@ -148,9 +149,10 @@ def fetch_backlog(connection: Connection, now: float) -> Backlog:
     return Backlog(*row)
 
 
-def queue_test(engine: Engine, channel: str, content: bytes, now: datetime) -> int:
+def queue_test(engine: Engine, channel: str, content: bytes, now: datetime, actor: str) -> int:
     """A test notification, due at once; its id."""
     with engine.begin() as connection:
+        audit_log.write(connection, actor, "test", "channel", channel)
         raw: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
         return write(raw, channel, "", "test", [], content, now.timestamp())
 

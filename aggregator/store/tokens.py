@@ -17,6 +17,8 @@ SCOPES: tuple[str, ...] = ("read", "operate", "admin")
 PREFIX = "dbt_"
 COMMAND_LINE = "command line"
 """The actor in the audit log where no token is at work: whoever may read the database's password."""
+SETTINGS = "settings"
+"""The actor where a setting asks for a token: `--bootstrap-token`."""
 
 _COLUMNS = "id, name, scopes, created_at, expires_at, last_used_at, revoked_at"
 
@@ -79,11 +81,15 @@ def ensure(engine: Engine, name: str, plain: str, scopes: Sequence[str] = ("admi
     with engine.begin() as connection:
         connection.execute(
             text("DELETE FROM token WHERE digest = :digest AND name <> :name"), {"name": name, "digest": digest(plain)})
-        connection.execute(
+        changed = connection.execute(
             text("""INSERT INTO token (name, digest, scopes) VALUES (:name, :digest, :scopes)
                     ON CONFLICT (name) DO UPDATE
-                    SET digest = excluded.digest, scopes = excluded.scopes, expires_at = NULL, revoked_at = NULL"""),
+                    SET digest = excluded.digest, scopes = excluded.scopes, expires_at = NULL, revoked_at = NULL
+                    WHERE (token.digest, token.scopes) IS DISTINCT FROM (excluded.digest, excluded.scopes)
+                    OR token.expires_at IS NOT NULL OR token.revoked_at IS NOT NULL"""),
             {"name": name, "digest": digest(plain), "scopes": list(scopes)})
+        if changed.rowcount:
+            audit_log.write(connection, SETTINGS, "create", "token", name, {"scopes": list(scopes)})
 
 
 def fetch_all(engine: Engine) -> list[Token]:

@@ -84,7 +84,8 @@ def write_test(backend: Ready, token: Operator, name: Name) -> Response:
     """Send a test through a channel; `drumbeat notifier` delivers it."""
     _read_channel(backend, name)
     content = msgspec.json.encode(notices.test_content(name, token.name, backend.now().timestamp()))
-    return formats.json_answer({"notification": notifications.queue_test(backend.engine, name, content, backend.now())}, 202)
+    number = notifications.queue_test(backend.engine, name, content, backend.now(), token.name)
+    return formats.json_answer({"notification": number}, 202)
 
 
 @router.get("/notifications", response_model=models.NotificationsModel)
