@@ -41,7 +41,8 @@ def load(connection: database.Connection, lease: slots.Lease, now: float, *, det
         shard.restore_range(by_id[host_id], epoch, from_seq, to_seq)
     for host_id, newest, received_at in streams.fetch_newest_since_checkpoint(connection, lease):
         row = by_id[host_id].row
-        shard.hosts.newest_ts[row] = max(shard.hosts.newest_ts[row], min(newest, now + wire.MAX_AHEAD_SECONDS))
+        is_ahead = newest > now + wire.MAX_AHEAD_SECONDS  # the clock was set back
+        shard.hosts.newest_ts[row] = max(shard.hosts.newest_ts[row], now if is_ahead else newest)
         shard.hosts.received_at[row] = max(shard.hosts.received_at[row], min(received_at, now))
     hour = int(now // 3600) * 3600
     shard.active_hosts[hour] = {host.id for host in shard.hosts if shard.hosts.newest_ts[host.row] >= hour}

@@ -219,7 +219,7 @@ def strict_broker(request, data_directory):
     server = (conftest._nats if request.param == "nats" else conftest._mosquitto)(data_directory)
     configuration = data_directory / request.param / f"{request.param}.conf"
     text = configuration.read_text()
-    strict = text.replace("max_pending: 256MB", "max_pending: 8MB").replace("max_queued_messages 20000", "max_queued_messages 500")
+    strict = text.replace("max_pending: 256MB", "max_pending: 8MB").replace("messages 20000", "messages 500")
     assert strict != text
     configuration.write_text(strict)
     server.restart()
@@ -232,11 +232,11 @@ def test_what_a_broker_dropped_for_a_slow_reader_is_sent_again(strict_broker, da
     ingest, port = command("ingest", strict_broker.url, database_url)
     eventually(lambda: is_ready(port), 30)
     ledger = tmp_path / "ledger"
-    fleet, _ = command("simulate", strict_broker.url, "", "--hosts", "300", "--interval", "0.5", "--metrics", "300", "--duration",
-                       "11", "--drain", "60", "--json", "--ledger", str(ledger), probes=False, stdout=subprocess.PIPE)
-    eventually(lambda: len(stored(database_url)) == 300, 20)
+    fleet, _ = command("simulate", strict_broker.url, "", "--hosts", "150", "--interval", "0.5", "--metrics", "500", "--duration",
+                       "8", "--drain", "60", "--json", "--ledger", str(ledger), probes=False, stdout=subprocess.PIPE)
+    eventually(lambda: len(stored(database_url)) == 150, 20)
     ingest.send_signal(signal.SIGSTOP)
-    time.sleep(7)
+    time.sleep(6)
     ingest.send_signal(signal.SIGCONT)
     figures = json.loads(fleet.communicate(timeout=90)[0].splitlines()[-1])
     assert fleet.returncode == 0, figures
