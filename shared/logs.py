@@ -11,12 +11,16 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-_SECRET = re.compile(r"(://[^/:@\s]*:)[^@\s/]+@|(db[te]_)[A-Za-z0-9_-]{8,}")
+_SECRET = re.compile(
+    r"(?P<url>://[^/:@\s]*:)\S*@"  # a password may hold / and @ that should have been encoded: up to the last @
+    r"|(?P<token>\bdb[te]_)[A-Za-z0-9_-]{8,}"
+    r"|(?P<header>\b(?:Bearer|Basic)\s+)[^\s\"',]+"
+    r"|(?P<pair>\b(?:password|passwd|secret|api_key)\\?[\"']?\s*[=:]\s*\\?[\"']?)[^\s\"'&,;}]+", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
-    """`text` without passwords of URLs and without tokens (of the API, and for enrolment)."""
-    return _SECRET.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", text)
+    """`text` without passwords of URLs and settings and without tokens: the last net, below messages that hold none."""
+    return _SECRET.sub(lambda found: f"{found[found.lastgroup or 0]}***{'@' if found.lastgroup == 'url' else ''}", text)
 
 
 class _Formatter(logging.Formatter):
@@ -39,7 +43,8 @@ class _Formatter(logging.Formatter):
 
 def _quoted(value: object) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return json.dumps(text) if not text or any(c in text for c in ' "=\n') else text
+    is_plain = text and text.isprintable() and not any(c in text for c in ' "=')
+    return text if is_plain else json.dumps(text)  # so that nobody can write lines, or to the terminal, by what he asks for
 
 
 def configure(level: str = "info", form: str = "text") -> None:
