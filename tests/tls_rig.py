@@ -8,6 +8,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,13 +30,12 @@ server_name: "tls-test"
 host: "127.0.0.1"
 port: -1
 jetstream {{ store_dir: {store} }}
-mqtt {{ host: "127.0.0.1", port: {port}, tls {{ cert_file: {cert}, key_file: {key}{more} }} }}
+mqtt {{ host: "127.0.0.1", port: {port}{tls} }}
 accounts {{ FLEET: {{ jetstream: enabled, users: [ {users} ] }} }}
 """
 MOSQUITTO_CONF = """
 listener {port} 127.0.0.1
-certfile {cert}
-keyfile {key}
+{tls}
 max_queued_messages 100000
 {more}
 """
@@ -100,16 +100,15 @@ def running(program, port):
 
 
 @contextlib.contextmanager
-def tls_broker(kind, directory, server, ca_file=None, hosts=()):
-    """A NATS or Mosquitto with TLS alone: its port. With `ca_file` clients show a certificate and are who that says.
+def broker(kind, directory, server, ca_file=None, hosts=()):
+    """A NATS or Mosquitto with TLS alone (`server` None: without): its port and process.
 
-    `tests` may do everything; each of `hosts` what an agent may.
+    With `ca_file` clients show a certificate and are who that says. `tests` may do everything; each of `hosts` what an agent may.
     """
-    port, home = programs.free_port(), directory / f"{kind}-{server.cert.stem}"
-    home.mkdir(exist_ok=True)
+    port, home = programs.free_port(), Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=directory))
     write = {"nats": _write_nats, "mosquitto": _write_mosquitto}[kind]
-    with running(write(home, port, server, ca_file, hosts), port):
-        yield port
+    with running(write(home, port, server, ca_file, hosts), port) as process:
+        yield port, process
 
 
 def _write_nats(home, port, server, ca_file, hosts):
@@ -119,9 +118,10 @@ def _write_nats(home, port, server, ca_file, hosts):
     users += [f'{{ user: "{host}"{password}, permissions: {{ publish: ["drumbeat.v1.agent.*.{host}.up.*"], '
               f'subscribe: ["drumbeat.v1.agent.*.{host}.down.*"] }} }}' for host in hosts]
     more = f", ca_file: {json.dumps(str(ca_file))}, verify_and_map: true" if ca_file else ""
+    files = server and f"cert_file: {json.dumps(str(server.cert))}, key_file: {json.dumps(str(server.key))}"
+    tls = f", tls {{ {files}{more} }}" if server else ""
     (home / "nats.conf").write_text(NATS_CONF.format(
-        store=json.dumps(str(home / "store")), port=port, cert=json.dumps(str(server.cert)), key=json.dumps(str(server.key)),
-        more=more, users=", ".join(users)))
+        store=json.dumps(str(home / "store")), port=port, tls=tls, users=", ".join(users)))
     return programs.Program("nats", [nats._binary(), "-c", str(home / "nats.conf")], dict(os.environ))
 
 
@@ -137,8 +137,8 @@ def _write_mosquitto(home, port, server, ca_file, hosts):
     known = (f"cafile {ca_file}\nrequire_certificate true\nuse_identity_as_username true\nallow_anonymous true" if ca_file
              else f"allow_anonymous false\npassword_file {home}/passwords")
     root = "\nuser root" if os.geteuid() == 0 else ""
-    (home / "mosquitto.conf").write_text(MOSQUITTO_CONF.format(
-        port=port, cert=server.cert, key=server.key, more=f"{known}\nacl_file {home}/acl{root}"))
+    tls = f"certfile {server.cert}\nkeyfile {server.key}" if server else ""
+    (home / "mosquitto.conf").write_text(MOSQUITTO_CONF.format(port=port, tls=tls, more=f"{known}\nacl_file {home}/acl{root}"))
     return programs.Program("mosquitto", [MOSQUITTO, "-c", str(home / "mosquitto.conf")], dict(os.environ))
 
 
@@ -158,15 +158,6 @@ class Client:
 
     def __exit__(self, *_):
         self.bus.close()
-
-
-@contextlib.contextmanager
-def running_nats(directory, server):
-    """A NATS with TLS: its port and its process."""
-    port, home = programs.free_port(), directory / "nats-alone"
-    home.mkdir()
-    with running(_write_nats(home, port, server, None, ()), port) as process:
-        yield port, process
 
 
 def read_names(port, ca_file):

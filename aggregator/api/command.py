@@ -82,7 +82,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         logs.event(log, "cannot listen", 40, address=f"{settings.listen}:{settings.port}", error=error.strerror,
                    mend="choose another with --port, or stop what holds it")
         return 1
-    if context is None and not settings.behind_proxy and not is_loopback(settings.listen):
+    has_proxy = settings.behind_proxy or settings.trusted_proxies
+    if context is None and not has_proxy and not is_loopback(settings.listen):
         logs.event(log, "tokens travel in the clear: this is plain HTTP beyond loopback", 30, address=settings.listen,
                    mend="--tls-cert-file and --tls-key-file, or --behind-proxy where a proxy in front speaks TLS")
     if broker.is_in_the_clear:

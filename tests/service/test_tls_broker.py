@@ -1,9 +1,11 @@
 """TLS towards real brokers with a throw-away authority: what works, what is refused and how that is told, and mTLS."""
 
 import os
+import re
 import secrets
 import shutil
 import socket
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 import tls_rig
 from tls_rig import PASSWORD, Authority, Client
 
-from compose import programs
+from compose import nats, programs
 from shared import bus
 from shared.topics import Topics
 
@@ -44,7 +46,7 @@ def wrong(directory):
 @pytest.fixture(scope="module", params=KINDS)
 def port(request, directory, right):
     """The port of each broker, with a good certificate."""
-    with tls_rig.tls_broker(request.param, directory, right.server()) as number:
+    with tls_rig.broker(request.param, directory, right.server()) as (number, _):
         yield number
 
 
@@ -128,7 +130,7 @@ def test_a_refused_client_does_not_hammer_the_broker(port, wrong):
     (["broker.example", "10.0.0.1"], 0, "localhost", OTHER_NAME.format("localhost"))])
 def test_a_wrong_certificate_is_refused_and_told(kind, names, age, host, told, directory, right, eventually):
     """Expired, from the future, or for another name: each with its cause and the mend."""
-    with tls_rig.tls_broker(kind, directory, right.server(*names, age_days=age)) as number:
+    with tls_rig.broker(kind, directory, right.server(*names, age_days=age)) as (number, _):
         assert refusal(address(number, host=host), eventually, ca=right.file) == told
 
 
@@ -143,7 +145,7 @@ def test_tls_to_a_port_in_the_clear_is_told(kind, request, right, eventually):
 @pytest.fixture(params=KINDS)
 def fleet(request, directory, right):
     """The port of a broker that knows its clients by their certificates: `tests` and the agents of web-1 and web-2."""
-    with tls_rig.tls_broker(request.param, directory, right.server("127.0.0.1"), right.file, ["web-1", "web-2"]) as number:
+    with tls_rig.broker(request.param, directory, right.server("127.0.0.1"), right.file, ["web-1", "web-2"]) as (number, _):
         yield number
 
 
@@ -197,7 +199,8 @@ def test_files_that_cannot_be_used_are_named(right, directory):
 def test_a_certificate_that_was_renewed_while_the_broker_runs(directory, right, eventually):
     """NATS takes renewed files at SIGHUP: clients come in with the new certificate, and who is in stays in."""
     server = right.server("localhost", "127.0.0.1", "old.example")
-    with tls_rig.running_nats(directory, server) as (number, process), Client(address(number), tls=bus.Tls(right.file)) as first:
+    trust = bus.Tls(right.file)
+    with tls_rig.broker("nats", directory, server) as (number, process), Client(address(number), tls=trust) as first:
         connect(first, eventually)
         fresh = right.server("localhost", "127.0.0.1", "new.example", "more.example")
         for old, new in ((server.key, fresh.key), (server.cert, fresh.cert)):
@@ -206,3 +209,50 @@ def test_a_certificate_that_was_renewed_while_the_broker_runs(directory, right, 
         eventually(lambda: "new.example" in tls_rig.read_names(number, right.file), 5)
         first.bus.poll(0.1)
         assert first.bus.connections == 1
+
+
+def uncommented(name, first, last):
+    """The shipped configuration with its lines for TLS, from one of its comments to the other."""
+    text = (Path(__file__).resolve().parents[2] / "compose" / name).read_text()
+    before, shown = text[:text.index(first)], text[text.index(first):text.index(last)]
+    return before + re.sub(r"^( *)# {1,3}(?=[a-z_]+ )", r"\1", shown, flags=re.MULTILINE) + text[text.index(last):]
+
+
+@pytest.mark.mosquitto
+@pytest.mark.parametrize("with_certificates", [False, True])
+def test_the_lines_for_tls_of_the_shipped_mosquitto_conf_work(data_directory, right, with_certificates, eventually):
+    """Uncommented, they let the agent of web-1 in: by its password, or by its certificate alone."""
+    number, server = programs.free_port(), right.server()
+    text = uncommented("mosquitto.conf", "listener 1883", "allow_anonymous")
+    if not with_certificates:
+        text = re.sub("^(cafile|require_certificate|use_identity).*$", "", text, flags=re.MULTILINE)
+    for source, target in (("listener 1883\n", ""), ("listener 8883", f"listener {number} 127.0.0.1"),
+                           ("/mosquitto/config/server.pem", server.cert), ("/mosquitto/config/server.key", server.key),
+                           ("/mosquitto/config/ca.pem", right.file), ("/mosquitto/data", data_directory)):
+        assert source in text or not with_certificates
+        text = text.replace(source, str(target))
+    (data_directory / "mosquitto.conf").write_text(text + ("\nuser root\n" if os.geteuid() == 0 else ""))
+    subprocess.run(["mosquitto_passwd", "-b", "-c", data_directory / "passwords", "web-1", PASSWORD], check=True,
+                   capture_output=True)
+    shutil.copy(Path(__file__).resolve().parents[2] / "compose" / "mosquitto.acl", data_directory)
+    (data_directory / "mosquitto.acl").chmod(0o600)
+    program = programs.Program("mosquitto", [tls_rig.MOSQUITTO, "-c", str(data_directory / "mosquitto.conf")], dict(os.environ))
+    known = "" if with_certificates else f"web-1:{PASSWORD}@"
+    tls = shown(right, "web-1", right) if with_certificates else bus.Tls(right.file)
+    with tls_rig.running(program, number), Client(f"mqtts://{known}127.0.0.1:{number}", tls=tls) as agent:
+        connect(agent, eventually)
+
+
+def test_the_lines_for_tls_of_the_shipped_nats_conf_are_understood(tmp_path, right):
+    """Uncommented, NATS takes them: those for TLS, and those for certificates on both sides."""
+    server = right.server()
+    text = uncommented("nats.conf", "mqtt {", "# cluster")
+    assert text.count("tls {") == 2
+    for source, target in (("server.pem", server.cert), ("server.key", server.key), ("ca.pem", right.file)):
+        text = text.replace(f"/etc/nats/{source}", str(target))
+    lines = [line for line in text.splitlines() if line.lstrip().startswith("tls {")]
+    (tmp_path / "nats-users.conf").write_text("users: []")
+    for dropped in lines:
+        (tmp_path / "nats.conf").write_text(text.replace(dropped, ""))
+        done = subprocess.run([nats._binary(), "-t", "-c", tmp_path / "nats.conf"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
