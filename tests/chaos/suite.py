@@ -29,7 +29,7 @@ from shared import database, logs  # noqa: E402
 
 MUTATIONS = ("trim", "dedup")
 ROUND_SECONDS = 90.0
-COUNTED = ("samples", "lost", "duplicated", "gaps", "executions", "tasks", "alerts_fired", "alerts_resolved")
+COUNTED = ("samples", "lost", "duplicated", "gaps", "executions", "heard_for_sure", "tasks", "alerts_fired", "alerts_resolved")
 
 
 class Database:
