@@ -122,9 +122,13 @@ class Keeper:
         threading.Thread(target=self._watch, args=(database_url, stopping), daemon=True).start()
 
     def _watch(self, database_url: str, stopping: threading.Event) -> None:
-        for members in changes(database_url, "bcrypt", stopping):
-            if members is not None:
-                self._wanted = dict(members)
+        while not stopping.is_set():
+            try:
+                for members in changes(database_url, "bcrypt", stopping):
+                    self._wanted = self._wanted if members is None else dict(members)
+            except Exception:  # a revocation must not go unseen because of one odd answer
+                logs.event(log, "credentials cannot be read, trying again", 40, exc_info=True)
+                stopping.wait(POLL_SECONDS)
 
     def tick(self, now: float) -> None:
         """Apply what has changed, and tell the broker. `now`: seconds of the monotonic clock."""
