@@ -4,6 +4,8 @@
 
 * `up`          the command: settings, order of start and stop
 * `stack`       which programs run, with which environment and which credentials
+* `options`     the settings of `up`
+* `exposure`    what `--listen` opens, with `certificates` of our own making
 * `credentials` the passwords, the token and the ports of one data directory, kept in its `state.json`
 * `postgres`, `nats`  the embedded servers
 * `membership`  lets agents in and out of the embedded broker, as their credentials are issued and revoked

@@ -37,6 +37,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         description="services not to start: ingest, api, notifier, scheduler, agent")] = ()
     broker_url: Annotated[str, Meta(description="your own broker, mqtt://user:password@host:1883; "
                                                 "embedded: the built-in NATS")] = EMBEDDED
+    broker_ca_file: Annotated[Path | None, Meta(description="CA that signed your own broker's certificate")] = None
+    broker_cert_file: Annotated[Path | None, Meta(description="our certificate, where your own broker wants one")] = None
+    broker_key_file: Annotated[Path | None, Meta(description="key of that certificate")] = None
     database_url: Annotated[str, Meta(description="your own Postgres, postgresql://user:password@host:5432/name; "
                                                   "embedded: the built-in one")] = EMBEDDED
     host: Annotated[str, Meta(description="name of this host, as in topics; default: the machine's host name")] = ""
@@ -65,6 +68,14 @@ def check(wanted: Settings) -> None:
             database.read_url(wanted.database_url)
         except database.DatabaseUrlError as error:
             raise SettingsError(f"--database-url: {error}") from None
+
+
+def check_broker_files(wanted: Settings) -> None:
+    """Raises SettingsError for files of one's own broker that are not there."""
+    try:
+        bus.read_tls(*(str(file or "") for file in (wanted.broker_ca_file, wanted.broker_cert_file, wanted.broker_key_file)))
+    except bus.BusError as error:
+        raise SettingsError(f"--broker-ca-file, --broker-cert-file, --broker-key-file: {error}") from None
 
 
 def _check_listening(wanted: Settings) -> None:

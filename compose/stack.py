@@ -16,10 +16,12 @@ SERVICES = ("ingest", "api", "notifier", "scheduler", "agent")
 STOP_ORDER = ("agent", "scheduler", "notifier", "api", "ingest", "broker", "postgres")
 PROBED = ("ingest", "scheduler", "notifier")
 """Services with a port for their probes alone, in the order of those ports."""
+BROKER_FILES = ("DRUMBEAT_BROKER_CA_FILE", "DRUMBEAT_BROKER_CERT_FILE", "DRUMBEAT_BROKER_KEY_FILE")
 _PRIVATE = ("DRUMBEAT_BROKER_URL", "DRUMBEAT_DATABASE_URL", "DRUMBEAT_TOKEN", "DRUMBEAT_BOOTSTRAP_TOKEN",
             "DRUMBEAT_BROKER_URL_FILE", "DRUMBEAT_DATABASE_URL_FILE", "DRUMBEAT_TOKEN_FILE",
             "DRUMBEAT_BOOTSTRAP_TOKEN_FILE", "DRUMBEAT_PORT", "DRUMBEAT_INTERVAL", "DRUMBEAT_WITHOUT", "DRUMBEAT_LISTEN",
-            "DRUMBEAT_NAME", "DRUMBEAT_BROKER_PORT", "DRUMBEAT_TLS_CERT_FILE", "DRUMBEAT_TLS_KEY_FILE", "DRUMBEAT_TLS_CA_FILE")
+            "DRUMBEAT_NAME", "DRUMBEAT_BROKER_PORT", *BROKER_FILES, "DRUMBEAT_TLS_CERT_FILE", "DRUMBEAT_TLS_KEY_FILE",
+            "DRUMBEAT_TLS_CA_FILE")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class Stack:
     exposure: Exposure | None = None
     broker_port: int = 0
     """Of the embedded broker; 0 where there is one's own."""
+    broker_files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """What the broker is to be trusted by, and what it is shown, by variable."""
 
     @property
     def api_url(self) -> str:
@@ -66,22 +70,22 @@ def programs(stack: Stack, environ: Mapping[str, str], without: tuple[str, ...] 
 def client_environment(stack: Stack) -> dict[str, str]:
     """What the file `env` says to client commands."""
     return {"DRUMBEAT_BROKER_URL": stack.broker_urls["operator"], "DRUMBEAT_DATABASE_URL": stack.database_url,
-            "DRUMBEAT_API_URL": stack.api_url, "DRUMBEAT_TOKEN": stack.token, **_trusted(stack, "DRUMBEAT_API_CA_FILE")}
+            "DRUMBEAT_API_URL": stack.api_url, "DRUMBEAT_TOKEN": stack.token, **stack.broker_files,
+            **_authority(stack, "DRUMBEAT_API_CA_FILE")}
 
 
-def _trusted(stack: Stack, *more: str) -> dict[str, str]:
-    """The authority of our own servers, where clients would not trust them without."""
+def _authority(stack: Stack, variable: str) -> dict[str, str]:
+    """The authority that signed our certificate, where clients would not trust it without."""
     if stack.exposure is None or stack.exposure.files.ca_file is None:
         return {}
-    names = [*(["DRUMBEAT_BROKER_CA_FILE"] if stack.broker_port else []), *more]
-    return dict.fromkeys(names, str(stack.exposure.files.ca_file))
+    return {variable: str(stack.exposure.files.ca_file)}
 
 
 def _environment(stack: Stack, name: str, environ: Mapping[str, str]) -> dict[str, str]:
     inherited = {key: value for key, value in environ.items() if key not in _PRIVATE}
     told = {"DRUMBEAT_DATA": str(stack.data), "DRUMBEAT_LOG_LEVEL": stack.log_level, "DRUMBEAT_LOG_FORMAT": stack.log_format}
     if name in stack.broker_urls:
-        told |= {"DRUMBEAT_BROKER_URL": stack.broker_urls[name], "DRUMBEAT_TOPIC_ROOT": stack.topic_root, **_trusted(stack)}
+        told |= {"DRUMBEAT_BROKER_URL": stack.broker_urls[name], "DRUMBEAT_TOPIC_ROOT": stack.topic_root, **stack.broker_files}
     return _assumed(stack, name) | inherited | told | _own(stack, name)
 
 
@@ -90,7 +94,7 @@ def _assumed(stack: Stack, name: str) -> dict[str, str]:
     if name == "notifier":
         return {"DRUMBEAT_PUBLIC_URL": stack.public_url}
     if name == "api" and stack.agents_url:
-        return {"DRUMBEAT_AGENT_BROKER_URL": stack.agents_url, **_trusted(stack, "DRUMBEAT_AGENT_CA_FILE")}
+        return {"DRUMBEAT_AGENT_BROKER_URL": stack.agents_url, **_authority(stack, "DRUMBEAT_AGENT_CA_FILE")}
     return {}
 
 

@@ -98,6 +98,8 @@ def _start(wanted: Settings, data: Path, environ: Mapping[str, str], supervisor:
     """
     state = credentials.read_state(data)
     wanted = _own_servers(wanted, state)
+    if wanted.broker_url != EMBEDDED:
+        options.check_broker_files(wanted)
     cluster = postgres.prepare(data, state.passwords["database"]) if wanted.database_url == EMBEDDED else None
     if cluster is not None:
         postgres.wait_for_predecessor(cluster)
@@ -165,9 +167,10 @@ def _listener(exposed: Exposure | None) -> nats.Listener:
 def _plan(wanted: Settings, data: Path, state: State, exposed: Exposure | None) -> Stack:
     host, ports, words = wanted.host or names.host_name(socket.gethostname()), state.ports, state.passwords
     users = {**{name: grants.service_user(name) for name in grants.SERVICES}, "agent": host}
-    broker_port = 0
-    broker_urls = dict.fromkeys(users, wanted.broker_url)
+    broker_port, broker_urls = 0, dict.fromkeys(users, wanted.broker_url)
+    files = (wanted.broker_ca_file, wanted.broker_cert_file, wanted.broker_key_file)
     if wanted.broker_url == EMBEDDED:
+        files = (exposed.files.ca_file if exposed else None, None, None)
         broker_port = ports["broker"] if exposed is None else wanted.broker_port or ports["broker_tls"]
         local = exposure.in_url(exposed.local) if exposed else ""
         broker_urls = {name: nats.url(broker_port, user, words[name], local) for name, user in users.items()}
@@ -177,7 +180,8 @@ def _plan(wanted: Settings, data: Path, state: State, exposed: Exposure | None) 
     return Stack(data=data, host=host, interval=wanted.interval, api_port=wanted.port or ports["api"],
                  probe_ports={name: ports[name] for name in stack.PROBED}, broker_urls=broker_urls, database_url=database_url,
                  token=state.token, topic_root=wanted.topic_root, log_level=wanted.log_level, log_format=wanted.log_format,
-                 exposure=exposed, broker_port=broker_port)
+                 exposure=exposed, broker_port=broker_port,
+                 broker_files={name: str(file.absolute()) for name, file in zip(stack.BROKER_FILES, files, strict=True) if file})
 
 
 def _welcome(wanted: Settings, plan: Stack, environ: Mapping[str, str], started_at: float) -> Welcome:
