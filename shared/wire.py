@@ -39,6 +39,7 @@ REASONS: dict[str, str] = {
     "unit": "ts is not in seconds",
     "too_old": "ts lies before the retained history, or is that of an event more than a day ago",
     "epochs": "the host brings new epochs too often",
+    "twins": "another agent has sent this seq of the epoch, with another ts",
     "host": "no host of this name is known",
     "rule": "no rule of kind event watches for events of this type",
     "events": "the host tells of events more than 1000 times an hour",

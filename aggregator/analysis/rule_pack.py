@@ -134,6 +134,11 @@ OUTSIDE: Sequence[Rule] = (
          description="An execution of a schedule failed, took too long or was missed. The next good one ends it.",
          message="{{ text|default('a schedule failed', true) }}",
          recommendation="See the executions of the schedule, their output and reason, and mend the cause."),
+    Rule(name="two_agents", kind="event", severity="error", keep=HOUR,
+         description="Two agents speak as one host: a machine was cloned with its spool, or two have one name.",
+         message="{{ text|default('two agents speak as one host', true) }}",
+         recommendation="Stop the agent of the copy, remove its folder agent in its data directory, and give it a name of its own "
+                        "(--host)."),
     Rule(name="security_warning", kind="event", severity="warning", keep=DAY,
          description="Somebody reported a matter of security.",
          message="{{ text|default('a security warning was raised', true) }}",

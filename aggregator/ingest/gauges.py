@@ -18,6 +18,7 @@ class Gauges:
         self.duplicates = Counter("drumbeat_ingest_duplicates", "samples that had come before", registry=own)
         self.rejects = Counter("drumbeat_ingest_rejects", "messages refused", ["reason"], registry=own)
         self.gaps = Counter("drumbeat_ingest_gap_seqs", "seqs that agents had to drop", registry=own)
+        self.new_epochs = Counter("drumbeat_ingest_new_epochs", "spools made anew by hosts that had one", registry=own)
         self.stripped = Counter("drumbeat_ingest_stripped", "samples stored without instances: too many layouts", registry=own)
         self.failures = Gauge("drumbeat_ingest_handler_failures", "exceptions in message handlers since connecting", registry=own)
         self.frames = Counter("drumbeat_ingest_frames", "frames committed", registry=own)

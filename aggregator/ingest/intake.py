@@ -8,6 +8,7 @@ import dataclasses
 import logging
 from typing import Any, TypeVar
 
+from aggregator.ingest import writers
 from aggregator.live.frame import Intake
 from aggregator.live.hosts import Gap, Host, Stream
 from aggregator.live.layouts import Layout
@@ -71,6 +72,7 @@ class Batch:
     messages: int = 0
     duplicates: int = 0
     stripped: int = 0
+    new_epochs: list[Stream] = dataclasses.field(default_factory=list)
     refused: dict[str, int] = dataclasses.field(default_factory=dict)
 
     def host_names(self) -> set[str]:
@@ -140,6 +142,7 @@ class Receiver:
             self._forget_before(stream, min(sample.oldest, sample.seq))
         if stream.has(sample.seq):
             batch.duplicates += 1
+            self._notice(writers.second_time(stream, sample, self._topics.up(host_name, "sample"), payload, self.now))
             return
         wire.check_time(sample.ts, self.now, self.shard.oldest_ts)
         metrics = sample.metrics
@@ -149,9 +152,23 @@ class Receiver:
         was_ahead = bool(stream.ahead)
         if not stream.take(sample.seq):
             return
+        stream.note_time(sample.seq, sample.ts)
+        if stream.host.writer is not stream:
+            self._notice(writers.turn(stream, self.now))
         if was_ahead and not stream.ahead:
             batch.answers.add(stream)
         batch.samples.add(stream, layout, sample.seq, sample.ts, sample.interval, list(metrics.values()))
+
+    def _notice(self, noticed: writers.Noticed | None) -> None:
+        """Something about who writes: it is stored and told with the batch."""
+        if noticed is None:
+            return
+        batch = self.batch
+        batch.rejects += noticed.rejects
+        batch.events += noticed.events
+        batch.new_epochs += noticed.new_epochs
+        if noticed.left_out:
+            batch.refused["twins"] = batch.refused.get("twins", 0) + noticed.left_out
 
     def _new_layout(self, host: Host, metrics: dict[str, float]) -> tuple[Layout, dict[str, float]]:
         """The layout of names met for the first time; without the instances where the host brings too many new sets."""

@@ -6,7 +6,7 @@ import time
 import msgspec
 import numpy as np
 
-from aggregator.ingest import upkeep
+from aggregator.ingest import upkeep, writers
 from aggregator.ingest.alerting import Alerting
 from aggregator.ingest.anomalies import Anomalies
 from aggregator.ingest.collecting import Collecting
@@ -193,6 +193,8 @@ class Slot:
         gauges.messages.inc(batch.messages)
         gauges.duplicates.inc(batch.duplicates)
         gauges.stripped.inc(batch.stripped)
+        gauges.new_epochs.inc(len(batch.new_epochs))
+        writers.say_new_epochs(batch.new_epochs)
         for reason, count in batch.refused.items():
             gauges.rejects.labels(reason).inc(count)
         if refused:

@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import math
+from array import array
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,14 +27,35 @@ class Gap:
     reason: str
 
 
+RECENT = 16
+"""Of so many samples of a stream the times are known."""
+
+
 @dataclasses.dataclass(slots=True, eq=False)
 class Stream:
-    """What has come of one (host, epoch): every seq up to `contiguous`, and those in `ahead`."""
+    """What has come of one (host, epoch): every seq up to `contiguous`, and those in `ahead`.
+
+    `recent`: seq and ts (Unix s) of the last samples, seq s at place s % RECENT. `is_successor`: the host had another epoch
+    when this one came; `has_written`: since this process took the slot.
+    """
 
     host: "Host"
     epoch: int
     contiguous: int = 0
     ahead: set[int] = dataclasses.field(default_factory=set)
+    recent: "array[float]" = dataclasses.field(default_factory=lambda: array("d", bytes(16 * RECENT)))
+    is_successor: bool = False
+    has_written: bool = False
+
+    def note_time(self, seq: int, ts: float) -> None:
+        """The sample `seq` was of `ts`."""
+        place = 2 * (seq % RECENT)
+        self.recent[place], self.recent[place + 1] = seq, ts
+
+    def time_of(self, seq: int) -> float | None:
+        """The ts of one of the last samples; None where it is not known."""
+        place = 2 * (seq % RECENT)
+        return self.recent[place + 1] if self.recent[place] == seq else None
 
     def has(self, seq: int) -> bool:
         """Whether `seq` has come before."""
@@ -97,7 +120,11 @@ class Budget:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Host:
-    """One host: `row` is its place in the arrays of `Hosts`; `id` is the database's, 0 until it has one."""
+    """One host: `row` is its place in the arrays of `Hosts`; `id` is the database's, 0 until it has one.
+
+    `writer`: the stream of its last sample; `turns`: how often an epoch came back after another, `turned_at`: when last;
+    `twins_at`: when it was last told that two agents speak as this host (Unix s).
+    """
 
     name: str
     row: int
@@ -106,6 +133,10 @@ class Host:
     new_epochs: Budget = dataclasses.field(default_factory=lambda: Budget(MAX_NEW_EPOCHS_PER_HOUR))
     new_layouts: Budget = dataclasses.field(default_factory=lambda: Budget(MAX_NEW_LAYOUTS_PER_HOUR))
     events: Budget = dataclasses.field(default_factory=lambda: Budget(MAX_EVENTS_PER_HOUR))
+    writer: Stream | None = None
+    turns: int = 0
+    turned_at: float = -math.inf
+    twins_at: float = -math.inf
 
 
 class Hosts:

@@ -51,7 +51,7 @@ class Shard:
         host = host or self.hosts.add(host_name)
         if not host.new_epochs.take(now):
             raise wire.WireError("epochs")
-        stream = host.streams[epoch] = Stream(host, signed_epoch(epoch))
+        stream = host.streams[epoch] = Stream(host, signed_epoch(epoch), is_successor=bool(host.streams))
         return stream
 
     def restore(self, host: Host, epoch: int, contiguous: int, ahead: list[int]) -> None:

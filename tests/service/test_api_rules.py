@@ -78,7 +78,7 @@ def test_the_list_is_filtered(api: Api, packs: None) -> None:
     assert [one["name"] for one in api.get("/alert-rules", pack="")["rules"]] == ["busy"]
     assert [one["name"] for one in api.get("/alert-rules", enabled="false")["rules"]] == ["busy"]
     assert {one["name"] for one in api.get("/alert-rules", kind="event")["rules"]} == {
-        "backup_failed", "schedule_failed", "security_warning"}
+        "backup_failed", "schedule_failed", "security_warning", "two_agents"}
     assert {one["name"] for one in api.get("/alert-rules", q="inode")["rules"]} == {"low_inodes"}
     assert api.ask("/api/v1/alert-rules?format=csv").text.startswith("name,revision,pack,")
 
