@@ -75,8 +75,11 @@ def with_credentials(urls: str, username: str, password: str) -> str:
 
 
 def _read_broker(url: str) -> Broker:
-    parts = urlsplit(url)
     allowed = "mqtt://user:password@host:1883 or mqtts://user:password@host:8883"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise BusError(f"broker URL has brackets that do not fit; allowed: {allowed}") from None
     if parts.scheme not in ("mqtt", "mqtts"):
         raise BusError(f"broker URL has scheme {parts.scheme!r}; allowed: {allowed}")
     try:

@@ -72,6 +72,7 @@ LockTimeout = psycopg.errors.LockNotAvailable
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
+ALLOWED_URL = "postgresql://user:password@host:5432/name?sslmode=verify-full&sslrootcert=/path/ca.pem"
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
 
@@ -85,16 +86,22 @@ class SchemaTooNewError(SettingsError):
 
 def read_url(url: str) -> str:
     """`url` as libpq takes it. Raises DatabaseUrlError unless it is `postgresql://user:password@host:5432/name`."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("postgresql", "postgres") or not parts.path.strip("/"):
-        raise DatabaseUrlError(
-            f"database URL has scheme {parts.scheme!r} and database {parts.path.strip('/')!r}; allowed: "
-            "postgresql://user:password@host:5432/name?sslmode=verify-full&sslrootcert=/path/ca.pem")
-    url = url.replace("postgres://", "postgresql://", 1) if parts.scheme == "postgres" else url
+    try:
+        scheme, has_name = urlsplit(url).scheme, bool(urlsplit(url).path.strip("/"))
+    except ValueError:
+        raise DatabaseUrlError(f"database URL has brackets that do not fit; allowed: {ALLOWED_URL}") from None
+    # What follows the scheme is not quoted: where a part is missing, the password may stand anywhere.
+    if scheme not in ("postgresql", "postgres") or not has_name:
+        wrong = "names no database" if scheme in ("postgresql", "postgres") else f"has scheme {scheme!r}"
+        raise DatabaseUrlError(f"database URL {wrong}; allowed: {ALLOWED_URL}")
+    url = url.replace("postgres://", "postgresql://", 1) if scheme == "postgres" else url
     try:
         told = psycopg.conninfo.conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        raise DatabaseUrlError(f"database URL: {logs.redact(str(error)).strip()}") from None
+    except psycopg.ProgrammingError:
+        raise DatabaseUrlError("database URL cannot be read (in a password, write %40 for @, %2F for / and %25 for %); "
+                               f"allowed: {ALLOWED_URL}") from None
+    if not all(port.isdecimal() for port in str(told.get("port", "")).split(",") if port):
+        raise DatabaseUrlError(f"database URL has a port that is no number; allowed: {ALLOWED_URL}")
     if (mode := told.get("sslmode", "prefer")) not in SSL_MODES:
         raise DatabaseUrlError(f"database URL has sslmode={mode}; allowed: {', '.join(SSL_MODES)}")
     return url
