@@ -98,7 +98,8 @@ def read_url(url: str) -> str:
     try:
         told = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        raise DatabaseUrlError("database URL cannot be read (in a password, write %40 for @, %2F for / and %25 for %); "
+        raise DatabaseUrlError("database URL cannot be read: libpq does not know an option after the ?, or the password "
+                               "holds a sign that means something (write %40 for @, %2F for /, %3F for ? and %25 for %); "
                                f"allowed: {ALLOWED_URL}") from None
     if not all(port.isdecimal() for port in str(told.get("port", "")).split(",") if port):
         raise DatabaseUrlError(f"database URL has a port that is no number; allowed: {ALLOWED_URL}")

@@ -161,7 +161,7 @@ def test_a_postgres_without_tls_is_told(admin_database_url):
 
 @pytest.mark.parametrize(("option", "told"), [
     ("sslmode=verify", "sslmode=verify; allowed: disable, allow, prefer, require, verify-ca, verify-full"),
-    ("sslrootcrt=/x", 'invalid URI query parameter: "sslrootcrt"')])
+    ("sslrootcrt=/x", "libpq does not know an option after the ?")])
 def test_options_that_do_not_exist_are_refused(option, told):
     """A misspelt option of the URL is told before anything is started, without the password."""
     with pytest.raises(database.DatabaseUrlError) as refused:
