@@ -81,7 +81,7 @@ TABLES = ("host, host_now, stream, gap, reject, layout, sample, rollup_1m, rollu
           "alert, alert_event, outbox, inbox, audit_log, rule, rule_revision, rule_override, silence, maintenance_window, "
           "dependency, notification_channel, notification_route, notification_group, notification, notification_attempt, "
           "schedule, execution, execution_event, schedule_outbox, trigger_key, collection_config, host_config, "
-          "anomaly, anomaly_run, detector_state, enrolment_token, agent_credential")
+          "anomaly, anomaly_run, detector_state, enrolment_token, agent_credential, departed_host")
 
 
 def empty(connection: Connection) -> None:

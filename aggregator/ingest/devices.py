@@ -21,7 +21,7 @@ class Devices:
     """Tells the devices of one slot; nothing where `prefix` is empty."""
 
     def __init__(self, client: Client, topics: Topics, shard: Shard, prefix: str) -> None:
-        self._client, self._topics, self._shard, self._prefix = client, topics, shard, prefix
+        self._client, self._topics, self._shard, self.prefix = client, topics, shard, prefix
         self._connections = 0
         self._known = 0
         self._owed: dict[int, None] = {}
@@ -29,12 +29,12 @@ class Devices:
 
     def changed(self, names: Iterable[str]) -> None:
         """The inventories of these hosts have been stored anew."""
-        if self._prefix:
+        if self.prefix:
             self._owed |= {host.row: None for name in names if (host := self._shard.hosts.get(name)) is not None}
 
     def tell(self, connection: Connection) -> None:
         """Tell what is owed, a few hosts at a time. Call it at every beat. Raises database.Unavailable."""
-        if not self._prefix or not self._client.is_connected:
+        if not self.prefix or not self._client.is_connected:
             return
         if self._client.connections != self._connections:
             self._connections, self._known = self._client.connections, 0
@@ -48,7 +48,7 @@ class Devices:
 
     def _publish(self, due: Iterable[Host], inventories: dict[int, bytes]) -> None:
         for host in due:
-            messages = homeassistant.messages(host.name, _read(inventories.get(host.id)), self._topics, self._prefix)
+            messages = homeassistant.messages(host.name, _read(inventories.get(host.id)), self._topics, self.prefix)
             shape = hash(tuple(messages))
             if self._told.get(host.row) == shape or all(
                     self._client.publish(topic, payload, qos=1, retain=True) for topic, payload in messages):

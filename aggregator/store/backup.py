@@ -36,8 +36,8 @@ HISTORY = ("layout", "host_now", "slot", "stream", "gap", "reject", "snapshot", 
            "notification", "notification_attempt", "execution", "execution_event", "trigger_key", "anomaly", "anomaly_run",
            "detector_state", *partitions.POLICIES)
 """What the whole store holds besides, in the same order."""
-LEFT_OUT = ("outbox", "schedule_outbox", "schema_version")
-"""Messages that are about to be published: old news once a backup is restored. What they say is in the tables."""
+LEFT_OUT = ("outbox", "schedule_outbox", "departed_host", "schema_version")
+"""What is about to be said on the bus: old news once a backup is restored. What it says is in the tables."""
 
 _SECRET = {("notification_channel", "secret"): "'{\"url\": \"\"}'"}
 _HELD = {("slot", "owner"): "''", ("slot", "expires_at"): "'-infinity'"}

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, text
 from aggregator.analysis import liveness
 from aggregator.store import audit_log
 from aggregator.store.reading import fetch_row, fetch_tuples
+from shared.names import partition
 from shared.wire import SEVERITIES
 
 SORTS: dict[str, str] = {
@@ -148,6 +149,8 @@ def delete(engine: Engine, name: str, actor: str) -> bool:
         if host is None:
             connection.rollback()
             return False
+        connection.execute(text("INSERT INTO departed_host (host, partition) VALUES (:name, :partition) ON CONFLICT DO NOTHING"),
+                           {"name": name, "partition": int(partition(name))})
         audit_log.write(connection, actor, "delete", "host", name)
     for table in ("sample", "rollup_1m", "rollup_1h", "rollup_1d", "rollup_due"):
         with engine.begin() as connection:

@@ -8,7 +8,7 @@ import pytest
 
 from aggregator.ingest import homeassistant
 from aggregator.ingest.service import Service
-from aggregator.store import hosts
+from aggregator.store import fleet, hosts, reading
 from shared import bus, database, wire
 from shared.topics import Topics
 
@@ -75,7 +75,7 @@ def store_host(url, name, site):
     with database.open_connection(url, "tests") as connection, connection.transaction(), connection.cursor() as cursor:
         host_id = hosts.ensure(connection, [name])[name]
         inventory = wire.Inventory(host=name, ts=1.0, os="Debian", labels={"site": site})
-        hosts.write_inventory(cursor, host_id, 1.0, wire.encode(inventory), b"{}")
+        hosts.write_inventories(cursor, [(host_id, 1.0, wire.encode(inventory), b"{}")])
 
 
 def test_hosts_are_made_known_and_again_when_they_change(broker, database_url, topic_root, prefix, ingest, ear, eventually):
@@ -126,3 +126,27 @@ def test_nothing_is_told_unless_asked(broker, database_url, topic_root, prefix, 
         agent.client.publish(topics.up("db-1", "hello"), wire.encode(wire.Hello(host="db-1", epoch="0" * 16, ts=time.time())))
         agent.hears(eventually, lambda: sum(agent.counts.values()) == answers)  # noqa: B023 (called within the turn)
     assert list(agent.last) == [topics.down("db-1", "watermark")]
+
+
+def test_a_deleted_host_leaves_nothing_behind(broker, database_url, topic_root, prefix, ingest, ear, eventually):
+    """What ingest retains of a host goes with it: its device, health and summary of alerts; of others nothing goes."""
+    topics, engine = Topics(topic_root), reading.open_engine(database_url)
+    for name in ("db-1", "web-1"):
+        store_host(database_url, name, "berlin")
+    ingest(broker, prefix)
+    listener = ear(broker.url, f"{prefix}/device/+/config", topics.health("+"), topics.alert_summary("+"))
+    of = {name: {homeassistant.topic(name, prefix), topics.alert_summary(name), topics.health(name)}
+          for name in ("db-1", "web-1")}
+    agent = ear(broker.url)
+    agent.hears(eventually, lambda: agent.client.is_connected)
+    for name in of:
+        sample = wire.Sample(v=1, host=name, epoch="0" * 16, seq=1, ts=time.time(), metrics={"cpu.percent": 1.0}, oldest=1)
+        agent.client.publish(topics.up(name, "sample"), wire.encode(sample))
+    agent.client.flush()
+    listener.hears(eventually, lambda: set(listener.last) == of["db-1"] | of["web-1"])
+    assert fleet.delete(engine, "web-1", "tests")
+    listener.hears(eventually, lambda: not any(listener.last[topic] for topic in of["web-1"]))
+    assert all(listener.last[topic] for topic in of["db-1"])
+    with database.open_connection(database_url, "tests") as connection:
+        eventually(lambda: connection.execute("SELECT count(*) FROM departed_host").fetchone() == (0,), 10)
+    engine.dispose()

@@ -1,4 +1,4 @@
-"""Who may join: enrolment tokens, and the broker's credentials of agents."""
+"""Who may join: enrolment tokens, and the broker's credentials of agents. Who has gone: deleted hosts."""
 
 from alembic import op
 
@@ -41,6 +41,13 @@ COMMENT ON COLUMN agent_credential.bcrypt IS 'What NATS and EMQX check the passw
 COMMENT ON COLUMN agent_credential.pbkdf2 IS 'What Mosquitto checks the password by, as mosquitto_passwd writes it.';
 
 INSERT INTO configuration (name) VALUES ('credentials');
+
+-- Hosts that were deleted, until what the broker retains of them is taken back.
+CREATE TABLE departed_host (
+  host       text PRIMARY KEY,
+  partition  smallint NOT NULL,
+  deleted_at timestamptz NOT NULL DEFAULT now()
+);
 """
 
 
