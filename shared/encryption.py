@@ -1,8 +1,8 @@
 """Where TLS is needed, what an error of TLS means, and how to mend it. Pure."""
 
 import dataclasses
-import re
 import ipaddress
+import re
 import ssl
 
 _UNTRUSTED = (7, 18, 19, 20, 21)  # OpenSSL's X509_V_ERR_…
