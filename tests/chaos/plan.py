@@ -10,7 +10,7 @@ OWNER = "ingest-owner"
 """The ingest that holds the slot when the blow falls."""
 ZOMBIE_SECONDS = LEASE_SECONDS + 2.5
 """Longer than a lease: the standby has taken the slot over when its former owner goes on."""
-BACKLOG_SECONDS = (7.5, 9.0)
+BACKLOG_SECONDS = (6.5, 7.5)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

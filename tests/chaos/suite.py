@@ -73,8 +73,8 @@ def run(home, server, kind, seed, pace, mutation=""):
 
 def brief(chance, parts):
     """The backlog phase alone, with what comes before and after it."""
-    blows = backlog(chance, parts, 3.0)
-    return blows, healed(blows) + 3.0
+    blows = backlog(chance, parts, 2.0)
+    return blows, healed(blows) + 2.0
 
 
 def prove_it_can_fail(home, server, seed):
@@ -89,6 +89,8 @@ def main(arguments):
     """Run it; the exit status."""
     begun, seed = time.monotonic(), int(arguments.get("seed") or secrets.randbelow(10**6))
     mutation, chosen = arguments.get("mutation", ""), [arguments["broker"]] if arguments.get("broker") else list(KINDS)
+    if mutation not in ("", *MUTATIONS) or not set(chosen) <= set(KINDS):
+        raise SystemExit(f"broker is one of {', '.join(KINDS)}; mutation one of {', '.join(MUTATIONS)}")
     absent = [kind for kind in chosen if not is_installed(kind)]
     kinds = [kind for kind in chosen if kind not in absent]
     print(f"SEED={seed}" + "".join(f"; {kind} is not installed, left out" for kind in absent), flush=True)
