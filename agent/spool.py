@@ -147,7 +147,7 @@ class Spool:
         """The aggregator holds everything up to `seq` (lower than before: it was restored from a backup)."""
         if seq > self.newest:
             logs.event(self._log, "the aggregator knows later samples of this spool; going on after them",
-                       logging.WARNING, newest=self.newest, stored=seq)
+                       logging.WARNING, newest=self.newest, stored=seq, lost_at_most=self.pending)
             self._next, self._bookmark.used = seq + 1, seq
             if self._segments and self._segments[-1].last:
                 self._close_segment()
