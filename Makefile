@@ -9,8 +9,9 @@ MINUTES ?=
 SEED ?=
 BROKER ?=
 MUTATION ?=
+SECONDS ?=
 
-.PHONY: help install up test lint types contracts wheel docs bench chaos soak clean
+.PHONY: help install up test lint types contracts wheel docs bench chaos soak fuzz clean
 
 help:
 	@echo "make install    a virtual environment in .venv with everything in it"
@@ -22,6 +23,7 @@ help:
 	@echo "make chaos      kill and stop everything for three minutes, and prove that nothing is lost or doubled;"
 	@echo "                MINUTES=60, SEED=1, BROKER=nats|mosquitto|cluster, MUTATION=trim|dedup"
 	@echo "make soak       the whole product under load, MINUTES=60: memory of every process, judged by its slope"
+	@echo "make fuzz       atheris against every entry point of the wire, SECONDS=60, SEED=1"
 	@echo "make clean      remove .venv and everything built"
 
 install: .venv/.installed
@@ -66,6 +68,10 @@ chaos: .venv/.dev
 
 soak: .venv/.dev
 	$(BIN)/python tests/bench/run.py soak $(if $(MINUTES),minutes=$(MINUTES)) $(ARGS)
+
+fuzz: .venv/.dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/python tests/fuzz/wire.py seconds=$(SECONDS) seed=$(SEED)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

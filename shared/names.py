@@ -47,7 +47,7 @@ def metric_name(base: str, /, **labels: str) -> str:
         return base
     pairs = ",".join(f"{key}={_UNSAFE.sub('_', value) or '_'}" for key, value in sorted(labels.items()))
     room = MAX_NAME_BYTES - len(base) - 2
-    return f"{base}{{{pairs.encode()[:room].decode(errors='ignore')}}}"
+    return f"{base}{{{pairs.encode(errors='replace')[:room].decode(errors='ignore')}}}"
 
 
 def matcher(patterns: Sequence[str]) -> re.Pattern[str]:

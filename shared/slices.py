@@ -12,8 +12,11 @@ from collections.abc import Callable
 OnMessage = Callable[[bytes, bytes, bool], None]
 """Topic, payload, whether it was retained."""
 
+LARGEST_BYTES = 4_194_304
+"""A publication larger than this is passed over unread: nobody of ours sends one, and it must not fill the memory."""
 _SLICE_BYTES = 262_144
-_PUBLISH_QOS0, _RETAIN_BIT = 0x30, 0x01
+PUBLISH_QOS0 = 0x30
+_PUBLISH, _RETAIN_BIT = 0x3, 0x01
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)  # TLS may have to write to read, and back
 
 
@@ -24,9 +27,20 @@ class SlicedSocket:
         self._sock = sock
         self._buffer = bytearray()
         self._start = 0
+        self._passing = 0
         self._unsent = bytearray()
         self.failure: OSError | None = None
         """What ended the connection: paho keeps it to itself."""
+
+    @property
+    def held(self) -> int:
+        """Bytes that were read and not handed on yet."""
+        return len(self._buffer) - self._start
+
+    @property
+    def head(self) -> int:
+        """First byte of the packet at the head of the buffer; there must be one."""
+        return self._buffer[self._start]
 
     def fill(self) -> bool:
         """Read once what the kernel holds. False where there was nothing. Raises OSError when the peer has gone."""
@@ -42,6 +56,9 @@ class SlicedSocket:
         if self._start:
             del self._buffer[:self._start]
             self._start = 0
+        if self._passing:
+            passed = min(self._passing, len(data))
+            self._passing, data = self._passing - passed, data[passed:]
         self._buffer += data
         return True
 
@@ -56,9 +73,11 @@ class SlicedSocket:
         while (packet := self._packet()) is not None:
             body, end = packet
             head = buffer[self._start]
-            if head & ~_RETAIN_BIT != _PUBLISH_QOS0:
+            if head & ~_RETAIN_BIT != PUBLISH_QOS0:
                 break
-            split = body + 2 + (buffer[body] << 8 | buffer[body + 1])
+            split = body + 2 + (buffer[body] << 8 | buffer[body + 1]) if end - body >= 2 else end + 1
+            if split > end:
+                raise ConnectionResetError("malformed publication")
             topic, payload = bytes(buffer[body + 2:split]), bytes(buffer[split:end])
             self._start = end
             taken += 1
@@ -74,11 +93,21 @@ class SlicedSocket:
             at += 1
             length |= (byte & 0x7F) << shift
             if byte < 0x80:
+                if at + length > size and length > LARGEST_BYTES:
+                    self._pass_over(at + length)
+                    return None
                 return (at, at + length) if at + length <= size else None
             shift += 7
             if shift > 21:
                 raise ConnectionResetError("malformed packet length")
         return None
+
+    def _pass_over(self, end: int) -> None:
+        """Drop the packet at the head of the buffer, up to `end`, as it comes."""
+        if self._buffer[self._start] >> 4 != _PUBLISH:
+            raise ConnectionResetError("packet too large")
+        self._passing = end - len(self._buffer)
+        del self._buffer[self._start:]
 
     def recv(self, size: int) -> bytes:
         if self._start >= len(self._buffer) and not self.fill():
@@ -132,7 +161,7 @@ class SlicedSocket:
 def publish_packet(topic: bytes, payload: bytes) -> bytes:
     """A PUBLISH packet, QoS 0 (MQTT 3.1.1, section 3.3)."""
     length = 2 + len(topic) + len(payload)
-    head = bytearray([_PUBLISH_QOS0])
+    head = bytearray([PUBLISH_QOS0])
     while True:
         length, low = length >> 7, length & 0x7F
         head.append(low | 0x80 if length else low)

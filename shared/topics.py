@@ -8,6 +8,8 @@ import dataclasses
 from shared.names import PARTITIONS, is_host, partition
 
 DEFAULT_ROOT = "drumbeat/v1"
+MAX_ALERT_KEY = 72
+"""Characters of the last level of an alert's topic: a rule's name, a hyphen, 8 digits."""
 
 UP_KINDS = ("sample", "hello", "status", "inventory", "containers", "processes", "sensors", "execution", "event")
 DOWN_KINDS = ("watermark", "task", "config")
@@ -91,12 +93,12 @@ class Topics:
     def read_alert(self, topic: str) -> tuple[str, str, str] | None:
         """(`alert` or `alert-action`, host, alert), or (`event`, host, ``); None where it is none of them."""
         kind, _, rest = topic.removeprefix(f"{self.root}/").partition("/")
-        host, _, alert = rest.partition("/")
-        if not topic.startswith(f"{self.root}/") or not is_host(host) or "/" in alert:
+        host, slash, alert = rest.partition("/")
+        if not topic.startswith(f"{self.root}/") or not is_host(host) or "/" in alert or len(alert) > MAX_ALERT_KEY:
             return None
         if kind in ("alert", "alert-action") and alert:
             return kind, host, alert
-        return (kind, host, "") if kind == "event" and not alert else None
+        return (kind, host, "") if kind == "event" and not slash else None
 
     def read_up(self, topic: str) -> tuple[str, str] | None:
         """(host, kind) of an agent's topic; None where it is not one, or the partition is not the host's."""

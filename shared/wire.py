@@ -39,6 +39,8 @@ REASONS: dict[str, str] = {
     "unit": "ts is not in seconds",
     "too_old": "ts lies before the retained history, or is that of an event more than a day ago",
     "epochs": "the host brings new epochs too often",
+    "layouts": "the host brings new sets of metrics too often",
+    "hosts": "too many new hosts within an hour",
     "twins": "another agent has sent this seq of the epoch, with another ts",
     "host": "no host of this name is known",
     "rule": "no rule of kind event watches for events of this type",
@@ -578,7 +580,7 @@ _VERSIONED = msgspec.json.Decoder(_Versioned)
 def _speaks_other_version(payload: bytes) -> bool:
     try:
         return bool(_VERSIONED.decode(payload).v != VERSION)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, ValueError, RecursionError):  # what was not read before may be worse than what was
         return False
 
 

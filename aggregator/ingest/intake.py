@@ -14,8 +14,8 @@ from aggregator.live.hosts import Gap, Host, Stream
 from aggregator.live.layouts import Layout
 from aggregator.live.shard import Shard
 from aggregator.store.hosts import HostState
-from aggregator.store.rejects import Reject
-from shared import logs, wire
+from aggregator.store.rejects import HEAD_BYTES, Reject
+from shared import catalogue, logs, wire
 from shared.names import partition
 from shared.topics import Topics
 from shared.wire import WireError
@@ -27,9 +27,19 @@ MAX_KEPT = 50_000
 """Hosts not known here of which retained messages are kept until they say something themselves."""
 KEPT = ("status", "inventory", "containers", "processes", "sensors")
 """What brokers keep of a host. It makes none: a host that was deleted must not come back by what its broker remembers."""
+MAX_KEPT_BYTES = 67_108_864
+"""Of all of them together."""
+MAX_ECHOES, MAX_ECHO_BYTES = 50_000, 16_384
+"""Topics of alerts heard in a beat, and how much of each: more than ingest says is wrong, whatever follows."""
+MAX_REJECT_BYTES = 8_388_608
+"""Of refused messages kept whole per beat; of further ones the beginning is kept, as in the table."""
 MAX_ANONYMOUS_REJECTS = 500
 """Refused messages kept per beat that say no (epoch, seq); more are only counted."""
 MAX_UNTIL_SECONDS = 10 * 365 * 86_400
+
+_RESENT = ("epochs", "hosts")
+"""Refused for now: the sample comes again, and may be taken then."""
+_CORE = tuple(metric.name for metric in catalogue.CORE)
 
 Snapshot = wire.Containers | wire.Processes | wire.Sensors
 SNAPSHOTS: dict[str, type[Any]] = {
@@ -69,6 +79,7 @@ class Batch:
     events: list[wire.Event] = dataclasses.field(default_factory=list)
     actions: list[Asked] = dataclasses.field(default_factory=list)
     echoes: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    reject_bytes: int = 0
     messages: int = 0
     duplicates: int = 0
     stripped: int = 0
@@ -91,8 +102,9 @@ class Receiver:
     def __init__(self, shard: Shard, topics: Topics, slot: int = 0, slots: int = 1) -> None:
         self.shard, self.batch, self.now = shard, Batch(), 0.0
         self._topics, self._slot, self._slots = topics, slot, slots
-        self._routes: dict[bytes, tuple[str, str] | None] = {}
+        self._routes: dict[bytes, tuple[str, str]] = {}
         self._kept: dict[str, dict[str, bytes]] = {}
+        self._kept_bytes = 0
 
     def take(self) -> Batch:
         """The batch so far; a new one begins."""
@@ -120,15 +132,18 @@ class Receiver:
     def _take_kept(self, host_name: str) -> None:
         """The host lives: what the broker had kept of it counts."""
         for kind, payload in self._kept.pop(host_name, {}).items():
+            self._kept_bytes -= len(payload)
             self.on_message(self._topics.up(host_name, kind).encode(), payload, False)
 
     def _route(self, topic: bytes) -> tuple[str, str] | None:
-        if len(self._routes) >= MAX_ROUTES:
-            self._routes.clear()
         try:
-            route = self._routes[topic] = self._topics.read_up(topic.decode())
+            route = self._topics.read_up(topic.decode())
         except UnicodeDecodeError:
             return None
+        if route is not None:  # others may be of any length, and without end
+            if len(self._routes) >= MAX_ROUTES:
+                self._routes.clear()
+            self._routes[topic] = route
         return route
 
     def _sample(self, host_name: str, payload: bytes) -> None:
@@ -171,34 +186,44 @@ class Receiver:
             batch.refused["twins"] = batch.refused.get("twins", 0) + noticed.left_out
 
     def _new_layout(self, host: Host, metrics: dict[str, float]) -> tuple[Layout, dict[str, float]]:
-        """The layout of names met for the first time; without the instances where the host brings too many new sets."""
-        if not host.new_layouts.take(self.now):
-            plain = {name: value for name, value in metrics.items() if "{" not in name and not name.startswith("custom.")}
-            if plain:
-                metrics = plain
-                self.batch.stripped += 1
+        """The layout of names met for the first time; of the core metrics alone where the host brings too many new sets.
+
+        Raises WireError where even of these there are too many.
+        """
+        budget = host.new_layouts
+        if not budget.take(self.now):
+            metrics = {name: metrics[name] for name in _CORE if name in metrics}
+            if not metrics or (budget.used > 2 * budget.limit and self.shard.layouts.get(tuple(metrics)) is None):
+                raise WireError("layouts")
+            self.batch.stripped += 1
         return self.shard.layouts.add(tuple(metrics)), metrics
 
     def _other(self, host_name: str, kind: str, payload: bytes, retained: bool) -> None:
         if not payload and kind != "hello":
             return  # a retained message was cleared
         if retained and kind in KEPT and self.shard.hosts.get(host_name) is None:
-            if len(self._kept) < MAX_KEPT or host_name in self._kept:
-                self._kept.setdefault(host_name, {})[kind] = payload
+            self._keep(host_name, kind, payload)
             return
         if kind == "hello":
             self._hello(host_name, payload)
         elif kind == "status":
-            status = self._decoded(wire.Status, host_name, payload)
-            self.batch.states[host_name] = status
+            self.batch.states[host_name] = self._of_host(wire.Status, host_name, payload)
         elif kind == "inventory":
-            self.batch.inventories[host_name] = self._decoded(wire.Inventory, host_name, payload)
+            self.batch.inventories[host_name] = self._of_host(wire.Inventory, host_name, payload)
         elif kind == "event":
             _check_live(retained)
             self._event(host_name, payload)
         elif kind in SNAPSHOTS:
-            snapshot: Snapshot = self._decoded(SNAPSHOTS[kind], host_name, payload)
+            snapshot: Snapshot = self._of_host(SNAPSHOTS[kind], host_name, payload)
             self.batch.snapshots[host_name, kind] = snapshot
+
+    def _keep(self, host_name: str, kind: str, payload: bytes) -> None:
+        """Keep what the broker had of a host that is not known, as far as there is room."""
+        own = self._kept.get(host_name, {})
+        more = len(payload) - len(own.get(kind, b""))
+        if self._kept_bytes + more <= MAX_KEPT_BYTES and (own or len(self._kept) < MAX_KEPT):
+            self._kept.setdefault(host_name, {})[kind] = payload
+            self._kept_bytes += more
 
     def _hello(self, host_name: str, payload: bytes) -> None:
         hello = self._decoded(wire.Hello, host_name, payload)
@@ -217,7 +242,8 @@ class Receiver:
         if int(partition(host_name)) % self._slots != self._slot:
             return
         if kind == "alert":
-            self.batch.echoes[topic] = payload
+            if topic in self.batch.echoes or len(self.batch.echoes) < MAX_ECHOES:
+                self.batch.echoes[topic] = payload[:MAX_ECHO_BYTES]
             return
         _check_live(retained)
         known = self.shard.hosts.get(host_name)
@@ -237,9 +263,15 @@ class Receiver:
         wire.check_time(event.ts, self.now, self.now - wire.MAX_EVENT_AGE_SECONDS)
         if event.type not in {rule.event_type for rule in self.shard.engine.watched("event")}:
             raise WireError("rule", f"no rule of kind event watches for {event.type!r}; drumbeat rules list shows them")
-        if not self.shard.hosts.add(host_name).events.take(self.now):
+        if not self.shard.host(host_name, self.now).events.take(self.now):
             raise WireError("events")
         self.batch.events.append(event)
+
+    def _of_host(self, kind: type[M], host_name: str, payload: bytes) -> M:
+        """What a host says of itself, which makes it known."""
+        message = self._decoded(kind, host_name, payload)
+        self.shard.host(host_name, self.now)
+        return message
 
     def _decoded(self, kind: type[M], host_name: str, payload: bytes) -> M:
         message = wire.decode(kind, payload)
@@ -259,7 +291,7 @@ class Receiver:
         batch = self.batch
         batch.refused[error.reason] = batch.refused.get(error.reason, 0) + 1
         host_name = route[0] if route else (self._topics.read_alert(topic.decode(errors="replace")) or ("", ""))[1]
-        place = wire.identity(payload) if route and route[1] == "sample" and error.reason != "epochs" else None
+        place = wire.identity(payload) if route and route[1] == "sample" and error.reason not in _RESENT else None
         epoch = seq = None
         if place is not None:
             try:
@@ -273,7 +305,11 @@ class Receiver:
                 epoch, seq = stream.epoch, place[1]
         if seq is None and len(batch.rejects) >= MAX_ANONYMOUS_REJECTS:
             return
-        batch.rejects.append(Reject(host_name, topic.decode(errors="replace"), error.reason, error.detail, payload, epoch, seq))
+        if batch.reject_bytes + len(payload) > MAX_REJECT_BYTES:
+            payload = payload[:HEAD_BYTES]
+        batch.reject_bytes += len(payload)
+        name = topic[:1024].decode(errors="replace")
+        batch.rejects.append(Reject(host_name, name, error.reason, error.detail, payload, epoch, seq))
 
 
 def _check_live(retained: bool) -> None:

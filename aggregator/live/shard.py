@@ -5,10 +5,11 @@ import dataclasses
 from aggregator.analysis import health
 from aggregator.analysis.core_metrics import METRICS
 from aggregator.analysis.quiet import Quiet
+from aggregator.live import hosts as limits
 from aggregator.live.alerts import Change
 from aggregator.live.engine import Engine
 from aggregator.live.frame import FIGURES
-from aggregator.live.hosts import Host, Hosts, Stream, epoch_text, signed_epoch
+from aggregator.live.hosts import Budget, Host, Hosts, Stream, epoch_text, signed_epoch
 from aggregator.live.layouts import Columns, Layouts
 from aggregator.live.minutes import MINUTE, OpenMinutes
 from aggregator.live.unusual import Unusual
@@ -40,6 +41,16 @@ class Shard:
     oldest_ts: float = 0.0
     active_hosts: dict[int, set[int]] = dataclasses.field(default_factory=dict)
     unsaved: set[Stream] = dataclasses.field(default_factory=set)
+    new_hosts: Budget = dataclasses.field(default_factory=lambda: Budget(limits.MAX_NEW_HOSTS_PER_HOUR))
+
+    def host(self, name: str, now: float) -> Host:
+        """The host of this name, made when it is heard of for the first time. Raises WireError where too many are."""
+        host = self.hosts.get(name)
+        if host is None:
+            if not self.new_hosts.take(now):
+                raise wire.WireError("hosts")
+            host = self.hosts.add(name)
+        return host
 
     def stream(self, host_name: str, epoch: str, now: float) -> Stream:
         """The stream of (host, epoch), made when new. Raises WireError for a malformed epoch and for too many new ones."""
@@ -48,7 +59,7 @@ class Shard:
         if stream is not None:
             return stream
         wire.check_epoch(epoch)
-        host = host or self.hosts.add(host_name)
+        host = host or self.host(host_name, now)
         if not host.new_epochs.take(now):
             raise wire.WireError("epochs")
         stream = host.streams[epoch] = Stream(host, signed_epoch(epoch), is_successor=bool(host.streams))
