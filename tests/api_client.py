@@ -93,12 +93,12 @@ def empty(connection: Connection) -> None:
 
 
 @contextlib.contextmanager
-def running(backend: Backend, **more: Any) -> Iterator[httpx.Client]:
+def running(backend: Backend, options: dict[str, Any] = command.SERVER_OPTIONS, **more: Any) -> Iterator[httpx.Client]:
     """A client of an API that has begun to serve, ready or not."""
     listening = command.open_socket("127.0.0.1", 0)
     listening.listen()
     app = application.build(backend, **more)
-    server = uvicorn.Server(uvicorn.Config(app, **(command.SERVER_OPTIONS | {"timeout_graceful_shutdown": 1})))
+    server = uvicorn.Server(uvicorn.Config(app, **(options | {"timeout_graceful_shutdown": 1})))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

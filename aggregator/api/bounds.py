@@ -1,4 +1,4 @@
-"""Bounds of a request: its address, its body, how deep that is nested and how slowly it comes, and how many there are at once."""
+"""Bounds of a request: its address and headers, its body, how deep that is nested and how slowly it comes, and how many there are at once."""
 
 import asyncio
 import re
@@ -10,6 +10,8 @@ from aggregator.api.problems import Problem
 
 MAX_ADDRESS_BYTES = 32_000
 """Of path and query. 1000 names of hosts, which lists take at most, fit."""
+MAX_HEADER_BYTES = 32_000
+"""Of all headers together; of what is not yet whole, the server itself holds 64 KiB."""
 MAX_BODY_BYTES = 1_000_000
 MAX_DEPTH = 32
 BODY_SECONDS = 20.0
@@ -45,6 +47,8 @@ class Bounds:
     def _check(self, scope: Scope) -> None:
         if len(scope.get("raw_path", b"")) + len(scope["query_string"]) > MAX_ADDRESS_BYTES:
             raise Problem(414, f"path and query may have {MAX_ADDRESS_BYTES} bytes; ask for fewer things at once")
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+            raise Problem(431, f"all headers together may have {MAX_HEADER_BYTES} bytes")
         if self._under_way > MAX_REQUESTS and scope["path"] not in PROBES:
             raise Problem(503, f"{MAX_REQUESTS} requests are under way; try again", headers={"Retry-After": "1"})
 

@@ -24,9 +24,9 @@ log = logs.get("api")
 BACKLOG = 2048
 SERVER_OPTIONS: dict[str, Any] = {
     "log_config": None, "access_log": False, "server_header": False, "http": "h11", "lifespan": "on", "backlog": BACKLOG,
-    "timeout_keep_alive": 30, "timeout_graceful_shutdown": 5,
-    "h11_max_incomplete_event_size": 65_536}  # of a request's first line and headers together
-"""How uvicorn serves, here and in tests."""
+    "timeout_keep_alive": 30, "timeout_graceful_shutdown": 5, "proxy_headers": False,
+    "h11_max_incomplete_event_size": 65_536}  # of a request's first line and headers, until they are whole
+"""How uvicorn serves."""
 
 
 class ApiSettings(Struct, frozen=True, kw_only=True):
@@ -136,6 +136,13 @@ def _renew(context: ssl.SSLContext, settings: ApiSettings) -> None:
         logs.event(log, "certificate stays as it was", 40, error=str(error))
 
 
+def server_options(trusted_proxies: Sequence[str]) -> dict[str, Any]:
+    """How uvicorn serves, here and in tests. Nobody is believed to be a proxy unless he is named."""
+    if not trusted_proxies:
+        return SERVER_OPTIONS
+    return SERVER_OPTIONS | {"proxy_headers": True, "forwarded_allow_ips": list(trusted_proxies)}
+
+
 def _limiter(settings: ApiSettings) -> "Limiter":
     """Raises SettingsError."""
     from aggregator.api import limits
@@ -157,8 +164,7 @@ def _serve(settings: ApiSettings, listening: socket.socket, broker: BrokerForAge
     app = application.build(backend, broker_for_agents=broker, root_path=settings.root_path, cors_origins=settings.cors_origins,
                             limiter=limiter)
     logs.event(log, "api listens", address=f"{settings.listen}:{listening.getsockname()[1]}")
-    config = uvicorn.Config(
-        app, **SERVER_OPTIONS, proxy_headers=bool(settings.trusted_proxies), forwarded_allow_ips=list(settings.trusted_proxies))
+    config = uvicorn.Config(app, **server_options(settings.trusted_proxies))
     if context is not None:
         config.load()
         config.ssl = context

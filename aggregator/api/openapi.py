@@ -18,8 +18,9 @@ _ERRORS = {
     408: "the body did not come in time", 409: "the name is taken, or the state of things forbids it",
     413: "the body is too large", 414: "path and query are too long",
     422: "a parameter or the body is unusable; errors name the fields", 429: "too many requests; see Retry-After",
+    431: "the headers are too large",
     503: "the database is away or overburdened; try again, see Retry-After"}
-_OF_ALL = (404, 414, 422, 503)
+_OF_ALL = (404, 414, 422, 431, 503)
 _OF_TOKENS = (401, 403, 429)
 _OF_BODIES = (408, 413)
 _OF_CHANGES = (409,)

@@ -68,10 +68,14 @@ def test_answers_that_are_errors_are_counted_too(database_url: str) -> None:
 
 
 def test_guessing_is_slow_and_hinders_nobody_who_is_known(database_url: str) -> None:
-    """After some refusals an address may not ask about further tokens; one that was seen to be valid goes on."""
+    """After some refusals an address may not ask about further tokens; one that was seen to be valid goes on.
+
+    Who claims to be a proxy is not believed.
+    """
     with _limited(database_url, refused="5/minute") as api:
         assert api.ask("/api/v1/alerts").status_code == 200
-        guesses = [api.ask("/api/v1/alerts", token=f"dbt_guess-{number}").status_code for number in range(7)]
+        guesses = [api.ask("/api/v1/alerts", token=f"dbt_guess-{number}", headers={"X-Forwarded-For": f"198.51.100.{number}"})
+                   .status_code for number in range(7)]
         assert guesses == [401] * 5 + [429] * 2
         right = _token(api, "not-yet-seen")
         assert api.ask("/api/v1/alerts", token=right).status_code == 429
@@ -148,6 +152,17 @@ def test_an_unusable_limit_is_refused_in_words(wanted: dict[str, str], words: st
         limits.read_rates(wanted)
 
 
+def test_a_proxy_that_is_named_is_believed(database_url: str) -> None:
+    """With --trusted-proxies refusals count for the address that the proxy tells, and TLS that it ends is known."""
+    options = command.server_options(["127.0.0.1"])
+    limiter = Limiter(limits.read_rates({"all": "0", "refused": "1/minute"}))
+    with api_client.serving(database_url, limiter=limiter, options=options) as (api, _):
+        told = [api.ask("/api/v1/alerts", token="", headers={"X-Forwarded-For": address, "X-Forwarded-Proto": "https"})
+                for address in ("198.51.100.1", "198.51.100.1", "198.51.100.2")]
+    assert [answer.status_code for answer in told] == [401, 429, 401]
+    assert "strict-transport-security" in told[0].headers
+
+
 def test_limits_are_settings() -> None:
     """`--rate-limits` changes some groups, `all=0` switches every limit off."""
     own = ["--database-url", "postgresql://a@b/c", "--rate-limits"]
@@ -197,12 +212,15 @@ def test_depth_is_told_without_parsing(body: bytes, expected: bool) -> None:
 
 
 def test_addresses_are_bounded(api: Api) -> None:
-    """A query at the bound is answered, one byte more is a 414; a thousand hosts fit."""
+    """A query at the bound is answered, one byte more is a 414; a thousand hosts fit. So it is with headers."""
     room = bounds.MAX_ADDRESS_BYTES - len("/api/v1/hosts" "q=")
     assert api.ask(f"/api/v1/hosts?q={'x' * room}").status_code == 422
     refused = api.ask(f"/api/v1/hosts?q={'x' * (room + 1)}")
     assert (refused.status_code, refused.headers["content-type"]) == (414, "application/problem+json")
     assert api.ask(f"/api/v1/hosts?{'&'.join(f'host=web-{number}' for number in range(1000))}").status_code == 200
+    assert api.ask("/api/v1/hosts", headers={f"x-{number}": "x" * 1000 for number in range(31)}).status_code == 200
+    refused = api.ask("/api/v1/hosts", headers={f"x-{number}": "x" * 1000 for number in range(32)})
+    assert (refused.status_code, refused.headers["content-type"]) == (431, "application/problem+json")
 
 
 @pytest.mark.parametrize(("path", "most"), [("host=web-{}", 1000), ("label=a:{}", 20)])
