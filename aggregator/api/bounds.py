@@ -1,4 +1,4 @@
-"""Bounds of a request: its address and headers, its body, how deep that is nested and how slowly it comes, and how many there are at once."""
+"""Bounds of a request: address, headers and body, how deep and slow that is, and how many there are at once."""
 
 import asyncio
 import re
