@@ -148,7 +148,7 @@ def main(arguments):
         print(f"{rows} rows loaded in {time.monotonic() - begun:.0f} s")
         token, port = f"dbt_{secrets.token_urlsafe(32)}", programs.free_port()
         begun = time.monotonic()
-        process = rig.command("api", "--port", str(port), DRUMBEAT_BOOTSTRAP_TOKEN=token)
+        process = rig.command("api", "--port", str(port), "--rate-limits", "all=1000000/minute", DRUMBEAT_BOOTSTRAP_TOKEN=token)
         headers = {"Authorization": f"Bearer {token}"}
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, headers=headers) as client:
             wait_for(lambda: _answers(client), 30, "api ready")
