@@ -227,8 +227,8 @@ def test_the_lines_for_tls_of_the_shipped_mosquitto_conf_work(data_directory, ri
     if not with_certificates:
         text = re.sub("^(cafile|require_certificate|use_identity).*$", "", text, flags=re.MULTILINE)
     for source, target in (("listener 1883\n", ""), ("listener 8883", f"listener {number} 127.0.0.1"),
-                           ("/mosquitto/config/server.pem", server.cert), ("/mosquitto/config/server.key", server.key),
-                           ("/mosquitto/config/ca.pem", right.file), ("/mosquitto/data", data_directory)):
+                           ("/mosquitto/tls/server.pem", server.cert), ("/mosquitto/tls/server.key", server.key),
+                           ("/mosquitto/tls/ca.pem", right.file), ("/mosquitto/data", data_directory)):
         assert source in text or not with_certificates
         text = text.replace(source, str(target))
     (data_directory / "mosquitto.conf").write_text(text + ("\nuser root\n" if os.geteuid() == 0 else ""))
