@@ -100,7 +100,7 @@ class Welcome:
         self._stack, self._show, self._started_at = stack, show, started_at
         self._command, self._option = command, option
         self._wanted = ["inventory", "health"] if has_agent else []
-        self.is_done = False
+        self._ask_at, self.is_done = 0.0, False
         self._context = _context(stack)
         show(header(stack))
 
@@ -109,6 +109,9 @@ class Welcome:
         if self.is_done:
             return
         elapsed = time.time() - self._started_at
+        if elapsed < self._ask_at:
+            return
+        self._ask_at = elapsed + (0.2 if elapsed < 10.0 else 1.0)  # the API's limit of a route is 100 a minute
         if self._wanted and (answer := self._fetch(self._wanted[0])) is not None:
             self._show(found(answer) if self._wanted.pop(0) == "inventory" else scored(answer, elapsed))
         if self._wanted and elapsed > GIVE_UP_SECONDS:
