@@ -4,8 +4,9 @@
 2. On connect the agent says hello; the first answer tells up to where the aggregator has stored everything. From there
    to the newest sample lies the backlog, what was sent while nobody listened included: sent oldest first, at a bounded
    rate, between live samples, after a jittered start (unless it is small).
-3. At most `window` resent samples may be without a watermark, so that a broker never holds more of one host; a full
-   window is followed by a hello, whose answer opens it. The pace is thus what the aggregator can commit.
+3. At most a window of resent samples may be without a watermark; a full one is followed by a hello, whose answer opens it.
+   The pace is thus what the aggregator can commit. The window begins small; it doubles with an answer that comes quickly, and
+   halves with a slow one: so that of a whole fleet that comes back at once a broker holds what is committed in a few seconds.
 4. No progress for `PATIENCE` although something was sent is a stall. A stall asks first (hello, a question of 150
    bytes): while no aggregator answers, resending would be thrown away. One that speaks, asked or not, and still lacks
    what was sent long ago, gets it again from its watermark on.
@@ -21,21 +22,28 @@ MAX_PATIENCE = 300.0
 MAX_PAUSE = 60.0
 START_JITTER = 2.0
 SMALL_BACKLOG = 10
+FIRST_WINDOW, LEAST_WINDOW = 16, 4
+QUICK_SECONDS, SLOW_SECONDS = 1.5, 3.0
+"""How long a full window waits for its answer: less opens it further, more narrows it."""
 _FIRST_PAUSE, _SHORT_PAUSE = 1.0, 0.25
 _LEAST_ANSWER_SECONDS = 2.0
 _BURST_SECONDS = 0.25
 
 
 class Delivery:
-    """The state of one host's delivery. Times are monotonic seconds; seqs count from 1; rate is samples a second."""
+    """The state of one host's delivery. Times are monotonic seconds; seqs count from 1; rate is samples a second.
 
-    __slots__ = ("_allowance", "_allowed_at", "_ask_at", "_cursor", "_end", "_is_answered", "_is_asking",
-                 "_is_connected", "_is_doubted", "_patience", "_pause", "_progress_at", "_random", "_rate", "_sent",
-                 "_sent_at", "_start_at", "_window", "confirmed", "rewinds")
+    `window`: the most that it may grow to.
+    """
+
+    __slots__ = ("_allowance", "_allowed_at", "_ask_at", "_cursor", "_end", "_full_at", "_is_answered", "_is_asking",
+                 "_is_connected", "_is_doubted", "_most", "_patience", "_pause", "_progress_at", "_random", "_rate", "_sent",
+                 "_sent_at", "_start_at", "_window", "confirmed")
 
     def __init__(self, confirmed: int, rate: float = 200.0, window: int = 64,
                  chance: random.Random | None = None) -> None:
-        self.confirmed, self._rate, self._window = confirmed, rate, window
+        self.confirmed, self._rate, self._most = confirmed, rate, window
+        self._window, self._full_at = min(FIRST_WINDOW, window), 0.0
         self._random = chance or random.Random()  # noqa: S311 (spreads load, guards nothing)
         self._sent = confirmed
         self._sent_at: deque[tuple[float, int]] = deque(maxlen=32)
@@ -52,6 +60,7 @@ class Delivery:
     def connected(self, newest: int, now: float) -> None:
         """A connection was made, and a hello is sent on it; what is missing up to `newest` will be sent again."""
         self._is_connected, self._is_answered, self._is_doubted = True, False, False
+        self._window, self._full_at = min(FIRST_WINDOW, self._most), 0.0
         self._cursor, self._end, self._sent = 0, newest, newest
         self._sent_at.clear()
         self._patience, self._pause, self._progress_at = PATIENCE, _FIRST_PAUSE, now
@@ -119,7 +128,7 @@ class Delivery:
         if not self._cursor:
             self._progress_at = now
         elif self._room() == 0:
-            self._ask_at = now + _SHORT_PAUSE
+            self._ask_at = self._full_at = now + _SHORT_PAUSE
 
     def end(self) -> int:
         """The last seq of the backlog that is being sent."""
@@ -141,9 +150,19 @@ class Delivery:
     def _advance(self, seq: int, now: float) -> None:
         self._patience, self._progress_at = PATIENCE, now
         self._pause, self._ask_at = _FIRST_PAUSE, now
+        if self._full_at:
+            self._fit_window(now - self._full_at)
         self._sent = max(self._sent, seq)
         if self._cursor and self._cursor <= seq:
             self._cursor = seq + 1 if seq < self._end else 0
+
+    def _fit_window(self, waited: float) -> None:
+        """A full window was answered after `waited` seconds."""
+        self._full_at = 0.0
+        if waited < QUICK_SECONDS:
+            self._window = min(self._window * 2, self._most)
+        elif waited > SLOW_SECONDS:
+            self._window = max(self._window // 2, min(LEAST_WINDOW, self._most))
 
     def _is_missing(self, seq: int, now: float) -> bool:
         if self._cursor:
@@ -157,6 +176,7 @@ class Delivery:
         self._start_at = self._allowed_at = now + self._random.uniform(0.0, jitter)
         self._allowance = float(SMALL_BACKLOG)
         self._sent_at.clear()
+        self._full_at = 0.0
 
     def _pause_asking(self, now: float, seconds: float) -> None:
         self._ask_at = now + seconds * self._random.uniform(0.75, 1.25)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.delivery import MAX_PATIENCE, PATIENCE, Delivery
+from agent.delivery import FIRST_WINDOW, LEAST_WINDOW, MAX_PATIENCE, PATIENCE, Delivery
 
 
 def connected(confirmed: int = 0, newest: int = 0, window: int = 64, rate: float = 200.0) -> Delivery:
@@ -16,14 +16,17 @@ def connected(confirmed: int = 0, newest: int = 0, window: int = 64, rate: float
     return state
 
 
-def drained(state: Delivery, now: float, seconds: float, step: float = 0.05) -> list[int]:
-    """The seqs that are sent again in the next `seconds`, with no watermark arriving."""
+def drained(state: Delivery, now: float, seconds: float, step: float = 0.05, *, newest: int = 0) -> list[int]:
+    """The seqs that are sent again in the next `seconds`; with `newest` questions are answered, else no watermark arrives."""
     sent: list[int] = []
     while now < (end := now + seconds) and seconds > 0:
         first, count = state.due(now)
         if count:
             sent += range(first, first + count)
             state.resent(first + count - 1, count, now)
+        if newest and sent and state.is_asking_due(now):
+            state.asked(now)
+            state.watermark(sent[-1], newest, now)
         now, seconds = now + step, end - now - step
     return sent
 
@@ -39,7 +42,7 @@ def test_the_answer_starts_the_backlog_from_the_watermark():
     """After hello, exactly what no watermark covers is sent, oldest first, starting within the jitter."""
     state = connected(confirmed=5, newest=40)
     assert state.watermark(10, 40, 0.5) == "backlog"
-    assert drained(state, 0.5, 4.0) == list(range(11, 41))
+    assert drained(state, 0.5, 4.0, newest=40) == list(range(11, 41))
     assert not state.is_resending
 
 
@@ -72,18 +75,32 @@ def test_resending_keeps_the_rate():
     """At most `rate` samples a second are sent again, after a burst of a quarter of a second."""
     state = connected(newest=10_000, window=10_000, rate=50.0)
     state.watermark(0, 10_000, 0.0)
-    assert 380 <= len(drained(state, 2.0, 8.0)) <= 50 * 8 + 13
+    assert 300 <= len(drained(state, 2.0, 8.0, newest=10_000)) <= 50 * 8 + 13
 
 
 def test_the_window_bounds_what_is_under_way():
-    """No more than `window` resent samples travel without a watermark; a full window asks, and the answer opens it."""
+    """No more than a window of resent samples travels without a watermark; a full one asks, and the answer opens it."""
     state = connected(newest=500)
     state.watermark(0, 500, 0.0)
-    assert drained(state, 2.0, 5.0) == list(range(1, 65))
+    assert drained(state, 2.0, 5.0) == list(range(1, FIRST_WINDOW + 1))
     assert state.is_asking_due(7.0)
     state.asked(7.0)
-    assert state.watermark(64, 500, 7.1) == "confirmed"
-    assert drained(state, 7.1, 5.0) == list(range(65, 129))
+    assert state.watermark(FIRST_WINDOW, 500, 7.1) == "confirmed"
+    assert drained(state, 7.1, 5.0)[0] == FIRST_WINDOW + 1
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0.5, 64), (2.0, FIRST_WINDOW), (6.0, LEAST_WINDOW)])
+def test_the_window_follows_the_pace_of_the_answers(seconds, expected):
+    """Quick answers open the window as far as it goes, slow ones narrow it to the least, others leave it as it is."""
+    state, now, most = connected(newest=10_000), 2.0, []
+    state.watermark(0, 10_000, 0.0)
+    for _ in range(8):
+        sent = drained(state, now, seconds)
+        most.append(len(sent))
+        now += seconds + 0.25
+        state.asked(now)
+        state.watermark(sent[-1], 10_000, now)
+    assert most[-1] == expected
 
 
 def test_a_stall_asks_before_anything_is_sent_again():
@@ -176,7 +193,7 @@ def test_a_restored_database_is_filled_again():
     """An answer below what was once stored means a backup was restored: everything after it is sent again."""
     state = connected(confirmed=50, newest=50)
     assert state.watermark(20, 50, 0.2) == "restored"
-    assert drained(state, 0.2, 4.0) == list(range(21, 51))
+    assert drained(state, 0.2, 4.0, newest=50) == list(range(21, 51))
 
 
 def test_a_lost_connection_stops_resending():
