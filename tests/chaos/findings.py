@@ -127,7 +127,7 @@ class Audit:
         self.figures |= {"executions": len(made), "heard_for_sure": certain}
 
     def _alerts(self, connection):
-        """Every alert on the load began with a sample in which it was high."""
+        """Every alert on the load began with a sample in which it was high; no killed agent passes for two."""
         high = {host: {round(entry.ts, 3) for entry in entries.values() if entry.load >= LOAD_LIMIT}
                 for host, (entries, _) in self._ledgers.items()}
         made_up = [(host, at) for host, at in connection.execute(STARTED) if round(at, 3) not in high[host]]
@@ -135,6 +135,8 @@ class Audit:
                            for kind in ("firing", "resolved"))
         if made_up or not fired or not resolved:
             self.wrong.append(f"{fired} alerts fired, {resolved} resolved, {len(made_up)} out of nothing: {made_up[:SHOWN]}")
+        if twins := connection.execute("SELECT count(*) FROM alert WHERE rule = 'two_agents'").fetchone()[0]:
+            self.wrong.append(f"{twins} alerts about two agents of one host, where there is one")
         self.figures |= {"alerts_fired": fired, "alerts_resolved": resolved}
 
     def _marks(self, connection):

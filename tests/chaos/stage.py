@@ -29,7 +29,7 @@ AGENTS, AGENT_INTERVAL = 2, 0.5
 CAPPED = "fleet-1-0"
 BEATS = 20
 BEAT, MARK = "beat", "mark"
-START_SECONDS, DRAIN_SECONDS = 60.0, 90.0
+START_SECONDS = DRAIN_SECONDS = 120.0
 RULES = [{"name": "chaos_load", "metric": LOAD, "warning": 50.0, "critical": 150.0, "for": 0.3, "recover_for": 0.3},
          {"name": "chaos_load_at_once", "metric": LOAD, "warning": 50.0}]
 TASKS = '[task.mark]\nargv = ["/bin/sh", "{home}/mark.sh"]\n'
