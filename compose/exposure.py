@@ -72,7 +72,7 @@ def read_names(listen: str) -> list[str]:
         found = [*_read_outgoing_addresses(), *host, *_read_addresses()]
     else:
         found = [listen, *host]
-    return list(dict.fromkeys(name for name in found if not _is_loopback(name)))
+    return list(dict.fromkeys(name for name in found if name == listen or not _is_loopback(name)))
 
 
 def in_url(name: str) -> str:

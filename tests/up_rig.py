@@ -40,7 +40,7 @@ class Up:
     def env(self):
         return read_env_file(self.data / "env")
 
-    def wait_for(self, pattern, seconds=30.0):
+    def wait_for(self, pattern, seconds=60.0):
         deadline = time.monotonic() + seconds
         while (found := re.search(pattern, self.text)) is None:
             if time.monotonic() > deadline or not self._reader.is_alive():

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import tls_rig
 from up_rig import HOST, processes_of, running, told
 
 from compose import programs
@@ -131,6 +132,23 @@ def test_certificates_stay_until_names_change(data_directory):
         assert up.env["DRUMBEAT_BROKER_URL"].startswith("mqtt://")
         assert not [name for name in up.env if "CA_FILE" in name]
         assert up.stop() == 0
+
+
+@pytest.mark.mosquitto
+def test_ones_own_broker_stays_closed_and_is_shown_our_certificate(data_directory, tmp_path, empty_database_url):
+    """With one's own broker the API alone is opened; services log in by the certificate, as do commands and the next start."""
+    authority = tls_rig.Authority(tmp_path)
+    own = authority.client("tests")
+    with tls_rig.broker("mosquitto", tmp_path, authority.server(days=100), authority.file) as (port, _):
+        for options in (["--broker-url", f"mqtts://127.0.0.1:{port}", "--broker-ca-file", authority.file, "--broker-cert-file",
+                         own.cert, "--broker-key-file", own.key, "--database-url", empty_database_url], []):
+            with running(data_directory, "--listen", "127.0.0.1", *map(str, options)) as up:
+                up.wait_for("Ctrl-C stops everything")
+                assert "enrolment create" not in up.text
+                levels = {one["check"]: one["level"] for one in told(up, "doctor")["findings"]}
+                assert {levels[name] for name in ("broker", "broker encryption", "api", "api encryption")} == {"ok"}
+                assert up.stop() == 0
+    assert not (data_directory / "nats").exists()
 
 
 @pytest.mark.parametrize(("options", "told_of"), [

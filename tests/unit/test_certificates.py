@@ -126,11 +126,12 @@ def test_ones_own_files_that_do_not_fit_are_told(tmp_path):
         certificates.read_own(good.cert, good.key, tmp_path / "none.pem")
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0"])
-def test_our_own_certificate_is_for_every_way_here(tmp_path, listen):
-    """The name by which programs here connect, and the one told to others, are in it; loopback is told to nobody."""
+@pytest.mark.parametrize(("listen", "is_told"), [("127.0.0.1", True), ("0.0.0.0", False)])
+def test_our_own_certificate_is_for_every_way_here(tmp_path, listen, is_told):
+    """The name by which programs here connect, and the one told to others, are in it; of loopback others hear nothing else."""
     found = exposure.prepare(tmp_path, listen, [], None, NOW)
     assert found.local == "127.0.0.1"
+    assert (found.public == "127.0.0.1") == is_told
     assert {found.local, found.public} <= set(found.files.names)
     named = exposure.prepare(tmp_path, listen, ["monitor.example", "10.1.2.3"], None, NOW)
     assert named.public == "monitor.example"
