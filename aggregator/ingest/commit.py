@@ -5,15 +5,16 @@ checkpoint, alerts. What the database refuses is found by bisection and becomes 
 """
 
 import dataclasses
+import functools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
-from aggregator.ingest.intake import Batch, state_rows
+from aggregator.ingest.intake import Batch, Snapshot, state_rows
 from aggregator.live.frame import Frame
 from aggregator.live.hosts import Stream
 from aggregator.live.minutes import MinuteRow, frame_rows, late
@@ -24,10 +25,14 @@ from shared.database import Connection, Refused
 
 log = logs.get("ingest")
 
+T = TypeVar("T")
+
 MINUTE_GRACE_SECONDS = 15.0
 """How long after its end a minute stays open: for beats, clocks that are behind, and a short resend."""
 LATE_WAIT_SECONDS = 45.0
 """How long late samples may gather before their rollups are made again."""
+TOGETHER = 500
+"""Inventories or snapshots written at once: after a takeover the broker repeats those of the whole fleet."""
 
 
 class AlertsRefusedError(Exception):
@@ -83,7 +88,7 @@ class Committer:
                                *([alerts] if alerts else [])])
         except Refused as error:
             logs.event(log, "database refused a batch, taking it apart", logging.WARNING, error=_first_line(error))
-            refused = self._apart(closing, frame, pieces, now)
+            refused = self._apart(closing, frame, [*self._pieces(batch, checkpoint, now, 1), *others], now)
             alerts_refused = self._alone(alerts) if alerts else ""
         self.shard.minutes.close(closing)
         self.shard.active_hosts = {hour: ids for hour, ids in self.shard.active_hosts.items() if hour + 3600 > closing}
@@ -170,7 +175,8 @@ class Committer:
         rollups.write_due(cursor, fresh, now + LATE_WAIT_SECONDS)
         self.marking = fresh
 
-    def _pieces(self, batch: Batch, checkpoint: Checkpoint | None, now: float) -> list["Piece"]:
+    def _pieces(self, batch: Batch, checkpoint: Checkpoint | None, now: float, size: int = TOGETHER) -> list["Piece"]:
+        """What a batch brings beside samples; what hosts say of themselves in parts of `size`."""
         at = datetime.fromtimestamp(now, UTC)
         ids = {name: host.id for name in batch.host_names() if (host := self.shard.hosts.get(name)) is not None}
         pieces: list[Piece] = []
@@ -181,14 +187,10 @@ class Committer:
             pieces.append(lambda cursor: streams.write_gaps(cursor, rows))
         if batch.states:
             pieces.append(lambda cursor: hosts.write_states(cursor, state_rows(batch, ids)))
-        for name, inventory in batch.inventories.items():
-            pieces.append(lambda cursor, name=name, inventory=inventory: hosts.write_inventory(  # type: ignore[misc]
-                cursor, ids[name], inventory.ts, wire.encode(inventory), msgspec.json.encode(inventory.labels)))
-            pieces.append(lambda cursor, name=name, inventory=inventory: collecting.write_applied(  # type: ignore[misc]
-                cursor, ids[name], inventory.config_revision, inventory.config_problem))
-        for (name, kind), snapshot in batch.snapshots.items():
-            pieces.append(lambda cursor, name=name, kind=kind, snapshot=snapshot: hosts.write_snapshot(  # type: ignore[misc]
-                cursor, ids[name], kind, snapshot.ts, wire.encode(snapshot)))
+        pieces += [functools.partial(_write_inventories, ids=ids, told=part)
+                   for part in _parts(list(batch.inventories.items()), size)]
+        pieces += [functools.partial(_write_snapshots, ids=ids, told=part)
+                   for part in _parts(list(batch.snapshots.items()), size)]
         if checkpoint is not None:
             pieces.append(lambda cursor: self._write_checkpoint(cursor, checkpoint, at))
         return pieces
@@ -215,6 +217,22 @@ def _write_samples(cursor: samples.Cursor, frame: Frame) -> None:
     samples.write(cursor, [host.id for host in frame.hosts], [layout.id for layout in frame.layouts],
                   frame.times.tolist(), frame.received_at, [stream.epoch for stream in frame.streams], frame.seqs,
                   frame.values, frame.starts.tolist(), frame.sizes.tolist())
+
+
+def _parts(told: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (told[start:start + size] for start in range(0, len(told), size))
+
+
+def _write_inventories(cursor: samples.Cursor, ids: Mapping[str, int], told: Sequence[tuple[str, wire.Inventory]]) -> None:
+    hosts.write_inventories(cursor, [(ids[name], inventory.ts, wire.encode(inventory), msgspec.json.encode(inventory.labels))
+                                     for name, inventory in told])
+    collecting.write_applied(cursor, [(ids[name], inventory.config_revision, inventory.config_problem)
+                                      for name, inventory in told])
+
+
+def _write_snapshots(cursor: samples.Cursor, ids: Mapping[str, int],
+                     told: Sequence[tuple[tuple[str, str], Snapshot]]) -> None:
+    hosts.write_snapshots(cursor, [(ids[name], kind, snapshot.ts, wire.encode(snapshot)) for (name, kind), snapshot in told])
 
 
 def _minute_row(row: MinuteRow) -> rollups.MinuteRow:

@@ -35,7 +35,7 @@ log = logs.get("ingest")
 STALL_SECONDS = 60.0
 RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 15.0
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.25
 """How often a standby looks whether a slot is free."""
 
 

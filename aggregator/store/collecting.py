@@ -46,9 +46,9 @@ def write_published(connection: Connection, revisions: Mapping[int, int]) -> Non
            WHERE c.host_id = n.id AND c.revision = n.revision""", [list(revisions), list(revisions.values())])
 
 
-def write_applied(cursor: Cursor, host_id: int, revision: int, problem: str) -> None:
-    """What an agent says of the settings that it was given."""
-    cursor.execute(
+def write_applied(cursor: Cursor, rows: Sequence[tuple[int, int, str]]) -> None:
+    """What agents say of the settings that they were given: (host id, revision, problem)."""
+    cursor.executemany(
         """UPDATE host_config SET applied_at = now(), applied_revision = %(revision)s, problem = %(problem)s
            WHERE host_id = %(host)s AND (applied_revision, problem) IS DISTINCT FROM (%(revision)s, %(problem)s)""",
-        {"host": host_id, "revision": revision, "problem": problem})
+        [{"host": host_id, "revision": revision, "problem": problem} for host_id, revision, problem in rows])

@@ -117,16 +117,19 @@ def write_not_ahead(cursor: Cursor, lease: Lease, now: float, latest: float) -> 
 
 
 def write_states(cursor: Cursor, states: Sequence[HostState]) -> None:
-    for state in states:
-        cursor.execute(
-            """UPDATE host SET state = %s, state_reason = %s, state_at = to_timestamp(%s), boot_id = %s,
-                 agent_version = %s WHERE id = %s""",
-            [state.state, state.reason, state.at, state.boot_id, state.version, state.host_id])
+    cursor.executemany(
+        """UPDATE host SET state = %s, state_reason = %s, state_at = to_timestamp(%s), boot_id = %s, agent_version = %s
+           WHERE id = %s""",
+        [(state.state, state.reason, state.at, state.boot_id, state.version, state.host_id) for state in states])
 
 
-def write_inventory(cursor: Cursor, host_id: int, ts: float, inventory: bytes, labels: bytes) -> None:
-    cursor.execute("UPDATE host SET inventory = %s::jsonb, inventory_at = to_timestamp(%s), labels = %s::jsonb WHERE id = %s",
-                   [inventory.decode(), ts, labels.decode(), host_id])
+def write_inventories(cursor: Cursor, rows: Sequence[tuple[int, float, bytes, bytes]]) -> None:
+    """(host id, ts, inventory, labels), both as JSON. What a broker repeats is passed over."""
+    cursor.executemany(
+        """UPDATE host SET inventory = %(inventory)s::jsonb, inventory_at = to_timestamp(%(ts)s), labels = %(labels)s::jsonb
+           WHERE id = %(id)s AND inventory_at IS DISTINCT FROM to_timestamp(%(ts)s)""",
+        [{"id": host_id, "ts": ts, "inventory": inventory.decode(), "labels": labels.decode()}
+         for host_id, ts, inventory, labels in rows])
 
 
 def fetch_inventories(connection: Connection, host_ids: Sequence[int]) -> dict[int, bytes]:
@@ -136,11 +139,13 @@ def fetch_inventories(connection: Connection, host_ids: Sequence[int]) -> dict[i
     return {host_id: text.encode() for host_id, text in rows}
 
 
-def write_snapshot(cursor: Cursor, host_id: int, kind: str, ts: float, payload: bytes) -> None:
-    cursor.execute(
+def write_snapshots(cursor: Cursor, rows: Sequence[tuple[int, str, float, bytes]]) -> None:
+    """(host id, kind, ts, snapshot as JSON). What a broker repeats is passed over."""
+    cursor.executemany(
         """INSERT INTO snapshot (host_id, kind, ts, payload) VALUES (%s, %s, to_timestamp(%s), %s::jsonb)
            ON CONFLICT (host_id, kind) DO UPDATE SET ts = excluded.ts, payload = excluded.payload
-           WHERE snapshot.ts <= excluded.ts""", [host_id, kind, ts, payload.decode()])
+           WHERE snapshot.ts < excluded.ts""",
+        [(host_id, kind, ts, payload.decode()) for host_id, kind, ts, payload in rows])
 
 
 def fetch_profile(connection: Connection, name: str) -> dict[str, Any] | None:

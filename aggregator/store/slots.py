@@ -10,8 +10,8 @@ from psycopg import sql
 from aggregator.store.samples import Cursor
 from shared.database import Connection
 
-LEASE_SECONDS = 6
-"""A standby takes over from a stopped owner within this, half a second to look, and the time to load."""
+LEASE_SECONDS = 4
+"""A standby takes over from a stopped owner within this, a moment to look, and the time to load."""
 LOADING_SECONDS = 30
 """The first lease: who takes a slot cannot renew while it loads."""
 STANDBY_LOCK = 0x6472_7362

@@ -38,55 +38,6 @@ def test_duplicates_are_stored_once(ingest, agent, rows):
     assert rows("SELECT seq FROM sample ORDER BY seq") == [(1,), (2,), (3,)]
 
 
-BAD = [
-    ("empty", b""), ("json", b'{"v":1'),
-    ("missing", b'{"v":1}'), ("shape", b"[1]"), ("shape", b"null"), ("shape", b"[" * 100_000),
-    ("utf8", b'{"v":"\xff"}'), ("depth", b'{"a":' * 40_000), ("size", b" " * 300_000), ("json", b"\xef\xbb\xbf{}"),
-    ("json", b'{"v":1,"x":"\\ud800"}'),
-]
-BAD_FIELDS = [
-    ("version", {"v": 2}), ("spoof", {"host": "web-2"}), ("epoch", {"epoch": "xyz"}), ("future", {"ts": 4e9}),
-    ("unit", {"ts": time.time() * 1e3}), ("unit", {"ts": time.time() * 1e9}), ("past", {"ts": 0}), ("past", {"ts": -5}),
-    ("too_old", {"ts": time.time() - 30 * 86_400}), ("type", {"ts": "now"}), ("range", {"oldest": -1}),
-    ("type", {"metrics": [1]}),
-    ("count", {"metrics": {}}), ("count", {"metrics": {f"custom.m{i}": i for i in range(10_000)}}),
-    ("name", {"metrics": {"Cpu": 1}}), ("name", {"metrics": {"custom.a b": 1}}),
-    ("name", {"metrics": {"custom.\u202e": 1}}),
-    ("name", {"metrics": {"custom." + "x" * 200: 1}}), ("name", {"metrics": {"health.score": 100}}),
-    ("name", {"metrics": {"disk.percent{mount=/,mount=/}": 1}}), ("type", {"metrics": {"cpu.percent": True}}),
-    ("type", {"metrics": {"cpu.percent": "12"}}), ("type", {"metrics": {"cpu.percent": None}}),
-    ("range", {"metrics": {"cpu.percent": 101}}), ("range", {"metrics": {"cpu.percent": -1}}),
-    ("range", {"metrics": {"memory.used_bytes": -1}}), ("range", {"metrics": {"custom.x": 1e300}}),
-]
-
-
-def test_bad_input_costs_only_itself(ingest, agent, rows):
-    """Every kind of bad message is kept with its reason, passed by the watermark, and its neighbours are stored."""
-    ingest()
-    for _, payload in BAD:
-        agent.raw(payload)
-    for reason, fields in BAD_FIELDS:
-        agent.sample(**fields)
-        if reason == "epoch":
-            agent.seq -= 1  # a message that does not say whose it is has no place in the stream
-        agent.sample()
-    agent.await_watermark(2 * len(BAD_FIELDS) - 1)
-    kept = [reason for (reason,) in rows("SELECT reason FROM reject ORDER BY id")]
-    assert sorted(kept) == sorted(reason for reason, _ in BAD + BAD_FIELDS)
-    assert rows("SELECT count(*) FROM sample") == [(len(BAD_FIELDS),)]
-    assert {host for (host,) in rows("SELECT name FROM host")} == {"web-1"}
-
-
-def test_wrong_partition_is_refused(ingest, agent, rows):
-    """A topic whose partition is not the host's is refused, whatever its payload says."""
-    ingest()
-    right = agent.topics.up("web-1", "sample")
-    part = right.split("/agent/")[1][:2]
-    agent.sample()
-    agent.raw(b"{}", topic=right.replace(f"/agent/{part}/", "/agent/00/" if part != "00" else "/agent/01/"))
-    agent.poll(lambda: rows("SELECT reason FROM reject") == [("topic",)])
-
-
 def test_what_the_database_refuses_is_bisected(ingest, agent, rows, database_url):
     """One row that Postgres does not take is found and kept as a reject; the rest of the frame is stored."""
     with database.open_connection(database_url, "test") as connection:

@@ -82,17 +82,3 @@ def test_the_clock_of_everything_may_jump(ingest, agent, rows, clock, broker, to
     assert rows("SELECT count(*), count(DISTINCT (host_id, seq)) FROM sample") == [(agent.seq + 1,) * 2]
     assert rows("SELECT reason FROM reject WHERE seq IS NOT NULL") == []
     silent.client.close()
-
-
-def test_what_is_due_regularly_goes_on_after_the_clock_was_set_back(ingest, agent, rows, clock):
-    """Upkeep does not wait until the time that it was last done at has come again."""
-    service = ingest()
-    agent.sample()
-    agent.await_watermark(1)
-    set_database_clock(service, agent, rows, clock, -HOUR)
-    agent.sample(ts=clock() - 600)  # late: its minute is made again
-    agent.await_stored()
-    agent.poll(lambda: rows("SELECT count(*) FROM rollup_due") == [(1,)])
-    clock.ahead += 120
-    agent.poll(lambda: rows("SELECT count(*) FROM rollup_due") == [(0,)])
-    assert rows("SELECT count(*) FROM samples_1m WHERE metric = 'cpu.percent'")[0][0] >= 1
