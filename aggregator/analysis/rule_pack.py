@@ -137,8 +137,8 @@ OUTSIDE: Sequence[Rule] = (
     Rule(name="two_agents", kind="event", severity="error", keep=HOUR,
          description="Two agents speak as one host: a machine was cloned with its spool, or two have one name.",
          message="{{ text|default('two agents speak as one host', true) }}",
-         recommendation="Stop the agent of the copy, remove its folder agent in its data directory, and give it a name of its own "
-                        "(--host)."),
+         recommendation="Stop the agent of the copy, remove its folder agent in its data directory, and give it a name of its "
+                        "own (--host)."),
     Rule(name="security_warning", kind="event", severity="warning", keep=DAY,
          description="Somebody reported a matter of security.",
          message="{{ text|default('a security warning was raised', true) }}",

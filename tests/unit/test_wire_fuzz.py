@@ -17,7 +17,8 @@ from shared import catalogue, names, slices, wire
 
 EXAMPLES = settings(deadline=None, max_examples=500, derandomize=True)
 ODD = (b"", b"\0", b"\\u0000", b"\\ud800", b"\xff", b"1e999", b"-0", b"9" * 400, b"18446744073709551616", b"[" * 3000,
-       b'{"a":' * 3000, b'"v":2,', b'"host":"web-2",', b"NaN", b"null", b"true", b"{}", b"[]", b'"', b"\xef\xbb\xbf", b"\xe2\x80\xae")
+       b'{"a":' * 3000, b'"v":2,', b'"host":"web-2",', b"NaN", b"null", b"true", b"{}", b"[]", b'"', b"\xef\xbb\xbf",
+       b"\xe2\x80\xae")
 NUMBERS = (0, -1, 2**31, 2**63 - 1, 2**63, 2**64, 10**400, 1e308, -1e308, 5e-324, True, None, "1", NOW * 1e3, NOW + 1e9)
 
 
