@@ -97,6 +97,7 @@ class Delivery:
             self._is_doubted = True
             return "doubted"
         is_first, is_restored, is_progress = not self._is_answered, seq < self.confirmed, seq > self.confirmed
+        was_asking = self._is_asking
         self._is_answered, self._is_asking, self._is_doubted, self.confirmed = True, False, False, seq
         if is_restored or (is_first and seq < self._sent):
             self._resend(seq, newest if is_restored else self._sent, now)
@@ -104,7 +105,8 @@ class Delivery:
         if is_progress:
             self._advance(seq, now)
             return "confirmed"
-        self._pause_asking(now, self._pause)
+        if was_asking:  # what comes unasked and says nothing new must not put off the next question
+            self._pause_asking(now, self._pause)
         if now - self._progress_at > self._patience and self._is_missing(seq, now):
             self._patience = min(self._patience * 2, MAX_PATIENCE)
             self._resend(seq, newest, now)

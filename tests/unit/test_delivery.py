@@ -89,6 +89,16 @@ def test_the_window_bounds_what_is_under_way():
     assert drained(state, 7.1, 5.0)[0] == FIRST_WINDOW + 1
 
 
+def test_unasked_watermarks_without_news_put_off_no_question():
+    """However many watermarks repeat what is known, a full window asks in time."""
+    state = connected(newest=500)
+    state.watermark(0, 500, 0.0)
+    drained(state, 2.0, 2.0)
+    for at in range(20):
+        state.watermark(0, 500, 4.0 + at / 10)
+    assert state.is_asking_due(6.0)
+
+
 @pytest.mark.parametrize(("seconds", "expected"), [(0.5, 64), (2.0, FIRST_WINDOW), (6.0, LEAST_WINDOW)])
 def test_the_window_follows_the_pace_of_the_answers(seconds, expected):
     """Quick answers open the window as far as it goes, slow ones narrow it to the least, others leave it as it is."""
