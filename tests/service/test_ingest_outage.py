@@ -22,6 +22,9 @@ from shared import database
 ALLOWED_MB = 60
 """By how much a process may grow through an outage: far less than what is produced meanwhile."""
 
+TS = time.time() - 3600
+"""Of the sample before the first: what is sent again has the time that it had."""
+
 
 @pytest.fixture
 def own_postgres(data_directory):
@@ -103,7 +106,8 @@ def test_an_outage_of_the_database_loses_nothing_and_fills_no_memory(own_postgre
 
 def until_refused(service, agent, why):
     """Bring samples until ingest says that the database takes nothing."""
-    agent.poll(lambda: (agent.sample({f"custom.m{i}": float(i) for i in range(400)}), why in service.ready()["database"])[1], 30)
+    metrics = {f"custom.m{i}": float(i) for i in range(400)}
+    agent.poll(lambda: (agent.sample(metrics, ts=TS + agent.seq + 1), why in service.ready()["database"])[1], 30)
 
 
 def assert_said_once(caplog):
@@ -117,7 +121,7 @@ def recovered(service, agent):
 
     def again():
         for seq in range(1, last + 1):
-            agent.sample(seq=seq)
+            agent.sample(seq=seq, ts=TS + seq)
         agent.client.poll(0.3)
         return last in agent.watermarks
 
@@ -130,7 +134,7 @@ def test_a_database_that_is_read_only_is_waited_for(ingest, agent, rows, databas
     """After a failover to a replica ingest says so once, takes nothing, and goes on once the database takes writes again."""
     caplog.set_level(logging.WARNING)
     service = ingest()
-    agent.sample()
+    agent.sample(ts=TS + 1)
     agent.await_watermark(1)
     name = database_url.rpartition("/")[2]
     with database.open_connection(admin_database_url, "tests") as admin:
@@ -191,7 +195,7 @@ def test_a_full_disk_stops_ingest_until_there_is_room(small_disk, small_database
     ingest, agent = Ingest(broker.url, small_database_url, topic_root, Clock()), Agent(broker.url, topic_root)
     try:
         service = ingest()
-        agent.sample()
+        agent.sample(ts=TS + 1)
         agent.await_watermark(1)
         ballast = fill(small_disk)
         until_refused(service, agent, "53100")
