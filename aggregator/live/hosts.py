@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 MAX_AHEAD = 20_000
 MAX_NEW_EPOCHS_PER_HOUR = 20
 MAX_NEW_LAYOUTS_PER_HOUR = 120
-MAX_NEW_HOSTS_PER_HOUR = 20_000
-"""Of a slot; more than any fleet gets, fewer than fill the memory."""
+MAX_NEW_HOSTS_PER_HOUR = 60_000
+"""Of a slot; the largest fleet may begin at once, and garbage does not fill the memory."""
 MAX_EVENTS_PER_HOUR = 1000
 """Each may be an alert of its own."""
 
