@@ -94,7 +94,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 def _intake(stats: Mapping[str, Any]) -> str:
     idle = [slot["slot"] for slot in stats["slots"] if not slot["held"]]
     if idle or not stats["slots"]:
-        writer = "[red]nobody writes: does drumbeat ingest run? drumbeat doctor says what it lacks[/]"
+        writer = "[red]nobody writes: start drumbeat ingest, or ask drumbeat doctor what it lacks[/]"
     else:
         writer = f"{len(stats['slots'])} slot{'s' if len(stats['slots']) > 1 else ''} held"
     lag = "nothing has come yet" if stats["lag_seconds"] is None else f"newest {screen.duration(stats['lag_seconds'])} ago"
