@@ -1,6 +1,7 @@
 """Real servers for tests: an embedded Postgres with a database per test, an embedded NATS and a Mosquitto."""
 
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -14,7 +15,7 @@ import pytest
 
 from compose import nats, postgres, programs
 from compose.grants import Grant
-from shared import database
+from shared import database, logs
 
 MOSQUITTO = shutil.which("mosquitto") or ("/usr/sbin/mosquitto" if Path("/usr/sbin/mosquitto").exists() else None)
 MOSQUITTO_CONF = """
@@ -62,6 +63,18 @@ def _directory() -> Path:
     path = Path(tempfile.mkdtemp(prefix="drumbeat-test-", dir="/tmp"))
     path.chmod(0o711)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _logs_end_with_their_test() -> Iterator[None]:
+    """A command that is called in a test sends logs to the standard error of that test, which is closed after it."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    for handler in root.handlers[:]:
+        if isinstance(handler.formatter, logs._Formatter):
+            root.removeHandler(handler)
+            root.setLevel(level)
 
 
 @pytest.fixture
