@@ -12,6 +12,7 @@ from aggregator.ingest.anomalies import Anomalies
 from aggregator.ingest.collecting import Collecting
 from aggregator.ingest.commit import AlertsRefusedError, Checkpoint, Committer
 from aggregator.ingest.devices import Devices
+from aggregator.ingest.farewells import Farewells
 from aggregator.ingest.gauges import Gauges
 from aggregator.ingest.intake import Batch, Receiver
 from aggregator.ingest.outgoing import Publisher
@@ -58,6 +59,7 @@ class Slot:
         self._alerting = Alerting(connection, lease, shard, client, topics, gauges)
         self._anomalies = Anomalies(connection, lease, shard, client, topics, gauges, clock()) if shard.detects else None
         self._collecting = Collecting(connection, lease, shard, client, topics)
+        self._farewells = Farewells(connection, lease, client, topics, devices.prefix)
         self._upkeep = upkeep.Upkeep(connection, lease, self._committer, gauges)
         self._touched: set[Stream] = set(shard.unsaved)
         self._heard: set[int] = set()
@@ -84,6 +86,7 @@ class Slot:
         if self._anomalies is not None:
             self._anomalies.keep(now)
         self._devices.tell(self._connection)
+        self._farewells.tell(now)
         self._collecting.tell()
         self._upkeep.run(now)
 
