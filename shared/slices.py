@@ -21,13 +21,14 @@ _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)  #
 
 
 class SlicedSocket:
-    """A socket read in slices: `recv` serves from a buffer, `take_publishes` takes whole QoS 0 publications out of it."""
+    """A socket read in slices: `take_publishes` takes whole QoS 0 publications out of the buffer, `recv` any other packet."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._buffer = bytearray()
         self._start = 0
         self._passing = 0
+        self._offered = 0
         self._unsent = bytearray()
         self.failure: OSError | None = None
         """What ended the connection: paho keeps it to itself."""
@@ -63,8 +64,10 @@ class SlicedSocket:
         return True
 
     def has_packet(self) -> bool:
-        """Whether a whole packet is buffered."""
-        return self._packet() is not None
+        """Whether a whole packet is buffered, which `recv` then serves."""
+        packet = self._packet()
+        self._offered = packet[1] - self._start if packet else 0
+        return packet is not None
 
     def take_publishes(self, on_message: OnMessage) -> int:
         """Hand the QoS 0 publications at the head of the buffer to `on_message`, up to the first other packet."""
@@ -110,10 +113,12 @@ class SlicedSocket:
         del self._buffer[self._start:]
 
     def recv(self, size: int) -> bytes:
-        if self._start >= len(self._buffer) and not self.fill():
+        """Of the packet that `has_packet` found. paho would go on with the next, and keep its half if that is all there is."""
+        if not self._offered:
             raise BlockingIOError
-        data = bytes(self._buffer[self._start:self._start + size])
+        data = bytes(self._buffer[self._start:self._start + min(size, self._offered)])
         self._start += len(data)
+        self._offered -= len(data)
         return data
 
     def send(self, data: bytes) -> int:
@@ -143,6 +148,9 @@ class SlicedSocket:
                 del self._unsent[:self._sock.send(self._unsent)]
         except _WOULD_BLOCK:
             return False
+        except OSError as error:
+            self.failure = error
+            raise
         return True
 
     def pending(self) -> int:
