@@ -4,6 +4,7 @@ A token is looked up by its SHA-256, in memory and then in the database, so what
 that nobody can steer; there is no comparison of the token itself, letter by letter.
 """
 
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -20,7 +21,7 @@ from aggregator.api.limits import Limiter, Quota
 from aggregator.api.problems import Problem
 from aggregator.store import tokens
 from aggregator.store.tokens import Token
-from shared import logs
+from shared import database, logs
 from shared.joining import TOKEN_PREFIX
 
 log = logs.get("api")
@@ -68,7 +69,8 @@ class TokenCache:
             (self._found if token is None else self._unknown).pop(digest, None)
         if token is not None and self._clock() - self._touched.get(token.id, -TOUCH_SECONDS) >= TOUCH_SECONDS:
             self._touched[token.id] = self._clock()
-            tokens.touch(backend.engine, token.id)
+            with contextlib.suppress(*database.Unavailable):  # one that takes nothing can still be read
+                tokens.touch(backend.engine, token.id)
         return token
 
 

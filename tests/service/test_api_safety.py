@@ -205,6 +205,19 @@ def test_when_all_connections_are_busy_it_says_so(api: Api) -> None:
     assert api.ask("/api/v1/hosts").status_code == 200
 
 
+def test_a_database_that_takes_nothing_is_still_read(api: Api) -> None:
+    """Where the disk is full, or the database a replica, that a token was used goes unnoted, and what it asks is answered."""
+    plain = tokens.create(api.backend.engine, "reader", ["read"])
+    name = api.connection.info.dbname
+    api.connection.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    try:
+        api.backend.engine.dispose()
+        assert api.ask("/api/v1/hosts", token=plain).status_code == 200
+    finally:
+        api.connection.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+        api.backend.engine.dispose()
+
+
 def test_people_are_led_to_the_documentation(api: Api) -> None:
     """/ leads to /docs, which like /openapi.json needs no token."""
     assert api.ask("/", token="").headers["location"] == "/docs"
