@@ -1,5 +1,6 @@
 """`drumbeat api`: REST over what ingest has stored. Stateless; run as many as you like."""
 
+import ipaddress
 import logging
 import signal
 import socket
@@ -104,6 +105,17 @@ def _check(settings: ApiSettings) -> None:
         raise SettingsError("--bootstrap-token: too short; at least 20 characters, best from `drumbeat token create`")
     if "*" in settings.cors_origins:
         raise SettingsError("--cors-origins: * is not allowed; name each origin, like https://wall.example")
+    for proxy in settings.trusted_proxies:
+        _check_proxy(proxy)
+
+
+def _check_proxy(proxy: str) -> None:
+    """Uvicorn takes * for everybody, and lets what it cannot read pass as the name of nobody. Raises SettingsError."""
+    try:
+        ipaddress.ip_network(proxy)
+    except ValueError:
+        raise SettingsError(f"--trusted-proxies: {proxy!r} is neither an address nor a network; allowed: like 10.0.0.5 or "
+                            "10.0.0.0/24, without bits beyond the /24") from None
 
 
 def _broker_for_agents(settings: ApiSettings) -> BrokerForAgents:

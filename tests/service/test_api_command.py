@@ -24,7 +24,9 @@ def _api(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     (["--database-url", "postgresql://a@b/c", "--port", "99999"], "--port"),
     (["--database-url", "postgresql://a@b/c", "--root-path", "x"], "--root-path"),
     (["--database-url", "postgresql://a@b/c", "--bootstrap-token", "short"], "--bootstrap-token"),
-    (["--database-url", "postgresql://a@b/c", "--cors-origins", "*"], "--cors-origins")])
+    (["--database-url", "postgresql://a@b/c", "--cors-origins", "*"], "--cors-origins"),
+    *((["--database-url", "postgresql://a@b/c", "--trusted-proxies", wrong], "--trusted-proxies")
+      for wrong in ("*", "proxy.example", "10.0.0.5/8", "10.0.0.5,*"))])
 def test_unusable_settings_end_with_one_clear_line(arguments: list[str], said: str) -> None:
     """A wrong setting is one line that names it and what is allowed, and exit status 2."""
     process = _api(*arguments)
