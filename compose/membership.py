@@ -24,6 +24,8 @@ SETTLE_SECONDS = 2.0
 """A NATS that has just started does not yet know SIGHUP, and dies of it."""
 HOSTS_PER_SECOND = 500.0
 """At a reload NATS checks the password of every connected agent anew, 0.7 ms of CPU each: so many are checked a second."""
+SPOILT_SECONDS = 10.0
+"""Until files that could not be written are tried again."""
 
 Kind = Literal["bcrypt", "pbkdf2"]
 Members = Mapping[str, str]
@@ -135,7 +137,12 @@ class Keeper:
         wanted, broker = self._wanted, self._supervisor.children["broker"]
         if wanted == self._applied or now < max(self._not_before, broker.started + SETTLE_SECONDS):
             return
-        self._door.write(wanted)
+        try:
+            self._door.write(wanted)
+        except OSError as error:
+            logs.event(log, "agents' credentials cannot be written, trying again", 40, error=error)
+            self._not_before = now + SPOILT_SECONDS
+            return
         broker.signal(signal.SIGHUP)
         logs.event(log, "agents' credentials changed", agents=len(wanted), gone=len(self._applied.keys() - wanted.keys()))
         self._applied, self._not_before = wanted, now + spacing(len(wanted))
