@@ -1,7 +1,10 @@
 """Bounds of a request: address, headers and body, how deep and slow that is, and how many there are at once."""
 
 import asyncio
+import contextlib
 import re
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +19,7 @@ MAX_BODY_BYTES = 1_000_000
 MAX_DEPTH = 32
 BODY_SECONDS = 20.0
 MAX_REQUESTS = 250
+"""Being answered; and as many more whose bodies are still on their way."""
 PROBES = ("/livez", "/readyz")
 
 _TEXT = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # possessive: what is cut short costs no second look
@@ -28,40 +32,55 @@ class Bounds:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._under_way = 0
+        self._under_way: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        self._under_way += 1
         try:
-            self._check(scope)
-            if (handed := await _whole(scope, receive)) is not None:
-                await self._app(scope, handed, send)
+            _check(scope)
+            handed: Receive | None = receive
+            if _has_body(scope):
+                with self._one_more("bodies"):
+                    handed = await _whole(receive)
+            if handed is not None:
+                with contextlib.nullcontext() if scope["path"] in PROBES else self._one_more("requests"):
+                    await self._app(scope, handed, send)
         except Problem as problem:
             await problem.response()(scope, receive, send)
+
+    @contextlib.contextmanager
+    def _one_more(self, kind: str) -> Iterator[None]:
+        """Bodies count by themselves until they are whole: anybody can begin one, without any token. Raises Problem."""
+        if self._under_way[kind] >= MAX_REQUESTS:
+            raise Problem(503, f"{MAX_REQUESTS} {kind} are under way; try again", headers={"Retry-After": "1"})
+        self._under_way[kind] += 1
+        try:
+            yield
         finally:
-            self._under_way -= 1
-
-    def _check(self, scope: Scope) -> None:
-        if len(scope.get("raw_path", b"")) + len(scope["query_string"]) > MAX_ADDRESS_BYTES:
-            raise Problem(414, f"path and query may have {MAX_ADDRESS_BYTES} bytes; ask for fewer things at once")
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
-            raise Problem(431, f"all headers together may have {MAX_HEADER_BYTES} bytes")
-        if self._under_way > MAX_REQUESTS and scope["path"] not in PROBES:
-            raise Problem(503, f"{MAX_REQUESTS} requests are under way; try again", headers={"Retry-After": "1"})
+            self._under_way[kind] -= 1
 
 
-async def _whole(scope: Scope, receive: Receive) -> Receive | None:
-    """`receive` with the body read and found within its bounds; None where the client has gone. Raises Problem."""
+def _check(scope: Scope) -> None:
+    if len(scope.get("raw_path", b"")) + len(scope["query_string"]) > MAX_ADDRESS_BYTES:
+        raise Problem(414, f"path and query may have {MAX_ADDRESS_BYTES} bytes; ask for fewer things at once")
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+        raise Problem(431, f"all headers together may have {MAX_HEADER_BYTES} bytes")
+
+
+def _has_body(scope: Scope) -> bool:
+    """Raises Problem for one that says itself that it is too large."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     sent: dict[bytes, bytes] = {name: value for name, value in headers if name in (b"content-length", b"transfer-encoding")}
-    if not sent or sent.get(b"content-length") == b"0":
-        return receive
     length = sent.get(b"content-length", b"0")
     if not length.isdigit() or len(length) > 9 or int(length) > MAX_BODY_BYTES:
         raise _too_large()
+    return bool(sent) and sent.get(b"content-length") != b"0"
+
+
+async def _whole(receive: Receive) -> Receive | None:
+    """`receive` with the body read and found within its bounds; None where the client has gone. Raises Problem."""
     try:
         async with asyncio.timeout(BODY_SECONDS):
             body = await _read_body(receive)

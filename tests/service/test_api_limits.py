@@ -252,6 +252,18 @@ def test_there_is_a_bound_of_requests_at_once(api: Api, monkeypatch: pytest.Monk
     assert api.ask("/livez").status_code == 200
 
 
+def test_bodies_that_do_not_end_keep_no_question_out(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody can begin bodies: with too many under way further bodies wait, and what has none is answered."""
+    monkeypatch.setattr(bounds, "MAX_REQUESTS", 2)
+    with contextlib.ExitStack() as open_bodies:
+        for _ in range(2):
+            opened = socket.create_connection((api.client.base_url.host, api.client.base_url.port or 0))
+            open_bodies.enter_context(opened).sendall(b"POST /api/v1/events HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
+        while api.ask("/api/v1/events", "POST", json={}).status_code != 503:
+            time.sleep(0.01)
+        assert api.ask("/api/v1/hosts").status_code == 200
+
+
 def test_a_question_that_takes_too_long_is_given_up(database_url: str) -> None:
     """The database cancels it after the time that is set, and the answer says what to ask instead."""
     with api_client.serving(database_url, timeout_s=0.3) as (api, connection), connection.transaction():
