@@ -17,6 +17,8 @@ class EnvFileError(Exception):
 
 def check(data: Path, *, is_replacing: bool) -> None:
     """Make the data directory and see that it can be written, before a token is used. Raises EnvFileError."""
+    if (data / "env").is_symlink():
+        raise EnvFileError(f"{data / 'env'} is a link; put a file in its place, or choose another directory with --data")
     found = read_env_file(data / "env")
     if "DRUMBEAT_DATABASE_URL" in found:
         raise EnvFileError(f"{data} belongs to a drumbeat up, which has an agent already; choose another with --data")
@@ -35,10 +37,19 @@ def check(data: Path, *, is_replacing: bool) -> None:
 def write(data: Path, values: Mapping[str, str]) -> Path:
     """Put `values` into the `env` file, for its owner's eyes only, whole or not at all. Raises OSError."""
     path = data / "env"
-    before = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in before if line.partition("=")[0].strip() not in NAMES]
+    kept = [line for line in _read_lines(path) if line.partition("=")[0].strip() not in NAMES]
     _write(data, "env", "".join(f"{line}\n" for line in [*kept, *(f"{name}={value}" for name, value in values.items())]))
     return path
+
+
+def _read_lines(path: Path) -> list[str]:
+    """No link is followed: root would hand the directory's owner a copy of whatever he lets it lead to."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return []
+    with os.fdopen(file) as opened:
+        return opened.read().splitlines()
 
 
 def write_authority(data: Path, certificate: str) -> Path:

@@ -150,6 +150,17 @@ def test_a_directory_that_cannot_be_written_is_found_before_a_token_is_used(tmp_
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_link_is_not_followed(tmp_path):
+    """An env file that leads elsewhere is not copied: whoever owns the directory may not read what root reads."""
+    (tmp_path / "secret").write_text("root:$6$x\n")
+    (tmp_path / "env").symlink_to(tmp_path / "secret")
+    with pytest.raises(env_file.EnvFileError, match="is a link"):
+        env_file.check(tmp_path, is_replacing=True)
+    with pytest.raises(OSError, match="symbolic links"):
+        env_file.write(tmp_path, {"DRUMBEAT_HOST": "web-1"})
+    assert (tmp_path / "env").is_symlink()
+
+
 def test_root_enrols_for_the_user_of_the_service(tmp_path):
     """A data directory of another user keeps its files readable by that user."""
     os.chown(tmp_path, 65_534, 65_534)
