@@ -17,6 +17,8 @@ _FRESH = ("configuration", "retention_policy", "slot")
 _Told = Callable[[int], None]
 _COUNTERS = {"alert": "alert_id", "alert_event": "alert_event_id", "anomaly": "anomaly_id"}
 """Sequences that are not part of their tables."""
+_KEEPER = "drumbeat-members"
+"""Reads the agents' credentials for a broker, one question at a time, and waits as long as a restore takes."""
 
 
 def restore(connection: Connection, directory: Path, manifest: Manifest, *, force: bool = False,
@@ -70,10 +72,10 @@ def _check_schema(connection: Connection, manifest: Manifest) -> None:
 
 
 def _services(connection: Connection) -> list[str]:
-    """Services of drumbeat that are connected, by the names of their connections."""
+    """Services of drumbeat that are connected and would write, by the names of their connections."""
     return sorted({"-".join(row[0].split("-")[:2]) for row in connection.execute(
         """SELECT application_name FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
-             AND application_name LIKE 'drumbeat-%'""")})
+             AND application_name LIKE 'drumbeat-%%' AND application_name <> %s""", [_KEEPER])})
 
 
 def _has_rows(connection: Connection, table: str) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import threading
 from datetime import timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from builders import NOW, store_host, store_layout, store_partitions, store_roll
 
 from aggregator.analysis.rules import Rule
 from aggregator.store import backup, default_schedules, partitions, reading, rules, tokens
+from compose import membership
 from shared import cli, database
 
 
@@ -255,6 +257,18 @@ def test_services_at_work_are_not_pulled_from_under(filled, second_url, tmp_path
     with contextlib.closing(database.open_connection(second_url, "drumbeat-ingest-1234")):
         assert drumbeat("restore", made, "--database-url", second_url, "--force") == 1
     assert "drumbeat-ingest is at work" in capsys.readouterr().err
+
+
+def test_a_broker_kept_in_step_is_no_service_at_work(filled, second_url, tmp_path, monkeypatch):
+    """Whoever reads credentials for a broker (drumbeat up, drumbeat acl) may stay, and has those of the backup afterwards."""
+    monkeypatch.setattr(membership, "POLL_SECONDS", 0.01)
+    with database.open_connection(filled, "tests") as connection:
+        connection.execute("UPDATE configuration SET version = version + 1 WHERE name = 'credentials'")
+    made = written(filled, tmp_path)
+    with contextlib.closing(membership.changes(second_url, "bcrypt", threading.Event())) as seen:
+        assert next(seen) == {}
+        assert drumbeat("restore", made, "--database-url", second_url, "--force") == 0
+        assert next(seen) == {"web-1": "b"}
 
 
 def test_a_backup_is_whole_or_not_there(filled, tmp_path):
