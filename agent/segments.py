@@ -1,6 +1,7 @@
 """The files of a spool: segments with their ages, the lock that keeps a second writer out, small durable files."""
 
 import dataclasses
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -75,7 +76,8 @@ def write_durably(path: Path, text: str) -> None:
     fresh = path.with_suffix(".new")
     file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(file, text.encode())
+        if os.write(file, data := text.encode()) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(file)
     finally:
         os.close(file)

@@ -15,7 +15,7 @@ from agent import framing
 from agent.bookmark import Bookmark
 from agent.holes import MAX_RANGES, Holes
 from agent.segment_reader import ATTEMPTS
-from agent.segments import SpoolError
+from agent.segments import SpoolError, write_durably
 from agent.spool import Limits, Spool
 from aggregator.live.hosts import Hosts, Stream
 
@@ -279,6 +279,15 @@ def test_what_cannot_be_removed_is_emptied_and_counted(disk):
 
 def _refuse(*_arguments) -> None:
     raise PermissionError(1, "Operation not permitted")
+
+
+def test_a_small_file_is_replaced_whole_or_stays(disk):
+    """What the disk takes in part alone is an error, and the file before it stays: an epoch, an entry of the tasks' journal."""
+    disk.directory.mkdir()
+    write_durably(disk.directory / "entry", "before")
+    with disk.failing(Fault(1, "short", 0.5)), pytest.raises(OSError, match="No space"):
+        write_durably(disk.directory / "entry", "after")
+    assert (disk.directory / "entry").read_text() == "before"
 
 
 def test_a_bookmark_cut_anywhere_harms_no_record(disk):
