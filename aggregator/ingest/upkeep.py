@@ -90,7 +90,6 @@ def make_rooms(connection: Connection, now: datetime) -> dict[str, int]:
     keep = partitions.fetch_policies(connection)
     with connection.transaction():
         connection.execute("SET LOCAL lock_timeout = '2s'")
-        connection.execute("SELECT pg_advisory_xact_lock(hashtext('drumbeat partitions'))")
         partitions.ensure(connection, now - timedelta(days=keep["raw"]), now + timedelta(days=partitions.DAYS_AHEAD))
     return keep
 
