@@ -32,8 +32,12 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 def new_state() -> State:
     """Fresh secrets; URL-safe, so that they may stand in one."""
-    passwords = {user: secrets.token_urlsafe(24) for user in USERS}
-    return State(passwords=passwords, token=f"dbt_{secrets.token_urlsafe(32)}")
+    return with_new_token(State(passwords={user: secrets.token_urlsafe(24) for user in USERS}, token=""))
+
+
+def with_new_token(state: State) -> State:
+    """`state` with a fresh API token."""
+    return msgspec.structs.replace(state, token=f"dbt_{secrets.token_urlsafe(32)}")
 
 
 def open_directory(data: Path) -> Path:

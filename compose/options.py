@@ -33,6 +33,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         description="CA that signed --tls-cert-file, where it is not a public one")] = None
     interval: Annotated[float, Meta(description="seconds between two samples of this host, 0.1 to 3600", ge=0.1,
                                     le=3600)] = 5.0
+    new_token: Annotated[bool, Meta(description="another API token in the place of the one in the file env, which ends")] = False
     without: Annotated[tuple[Literal["ingest", "api", "notifier", "scheduler", "agent"], ...], Meta(
         description="services not to start: ingest, api, notifier, scheduler, agent")] = ()
     broker_url: Annotated[str, Meta(description="your own broker, mqtt://user:password@host:1883; "

@@ -97,6 +97,8 @@ def _start(wanted: Settings, data: Path, environ: Mapping[str, str], supervisor:
     What is told, the agent, and how others are let in to the broker, where that is the embedded one.
     """
     state = credentials.read_state(data)
+    if wanted.new_token:
+        state = credentials.with_new_token(state)
     wanted = _own_servers(wanted, state)
     if wanted.broker_url != EMBEDDED:
         options.check_broker_files(wanted)

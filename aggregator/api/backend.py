@@ -61,8 +61,9 @@ class Backend:
                     database.migrate(self._url)
                     with database.open_connection(self._url, "drumbeat-api") as connection:
                         rules.ensure_packs(connection)
-                    if self._bootstrap_token:
-                        tokens.ensure(self.engine, "bootstrap", self._bootstrap_token)
+                    if self._bootstrap_token and not tokens.ensure(self.engine, "bootstrap", self._bootstrap_token):
+                        logs.event(log, "the bootstrap token was revoked and stays so", 40,
+                                   mend="another --bootstrap-token, or drumbeat up --new-token")
                     self._missing = ""
             except SettingsError as error:
                 self._missing = str(error)

@@ -76,20 +76,26 @@ def create(engine: Engine, name: str, scopes: Sequence[str], expires_at: datetim
     return plain
 
 
-def ensure(engine: Engine, name: str, plain: str, scopes: Sequence[str] = ("admin",)) -> None:
-    """Make sure that the token `plain` exists under `name` and is valid; an older one of that name gives way."""
+def ensure(engine: Engine, name: str, plain: str, scopes: Sequence[str] = ("admin",)) -> bool:
+    """Make sure that the token `plain` exists under `name`; another one of that name gives way.
+
+    Whether it is valid: one that was revoked stays so, for whoever revoked it may know that it was stolen.
+    """
+    known = {"name": name, "digest": digest(plain), "scopes": list(scopes)}
     with engine.begin() as connection:
-        connection.execute(
-            text("DELETE FROM token WHERE digest = :digest AND name <> :name"), {"name": name, "digest": digest(plain)})
+        revoked = connection.execute(text("SELECT 1 FROM token WHERE digest = :digest AND revoked_at IS NOT NULL"), known)
+        if revoked.first() is not None:
+            return False
+        connection.execute(text("DELETE FROM token WHERE digest = :digest AND name <> :name"), known)
         changed = connection.execute(
             text("""INSERT INTO token (name, digest, scopes) VALUES (:name, :digest, :scopes)
                     ON CONFLICT (name) DO UPDATE
                     SET digest = excluded.digest, scopes = excluded.scopes, expires_at = NULL, revoked_at = NULL
                     WHERE (token.digest, token.scopes) IS DISTINCT FROM (excluded.digest, excluded.scopes)
-                    OR token.expires_at IS NOT NULL OR token.revoked_at IS NOT NULL"""),
-            {"name": name, "digest": digest(plain), "scopes": list(scopes)})
+                    OR token.expires_at IS NOT NULL"""), known)
         if changed.rowcount:
             audit_log.write(connection, SETTINGS, "create", "token", name, {"scopes": list(scopes)})
+    return True
 
 
 def fetch_all(engine: Engine) -> list[Token]:

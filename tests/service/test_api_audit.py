@@ -11,7 +11,7 @@ import pytest
 from api_client import Api
 
 from aggregator.api.broker_for_agents import BrokerForAgents
-from aggregator.store import tokens
+from aggregator.store import reading, tokens
 
 NOTHING_CHANGES = {
     ("POST", "/alert-rules/validate"), ("POST", "/alert-rules/preview"), ("POST", "/schedules/validate"),
@@ -115,10 +115,23 @@ def test_what_is_refused_leaves_no_entry(api: Api, body: dict[str, Any]) -> None
     assert _entries(api) == []
 
 
+def test_a_bootstrap_token_that_was_revoked_stays_so(database_url: str) -> None:
+    """Who revokes it may know that it was stolen: no restart brings it back; another one takes its place."""
+    engine = reading.open_engine(database_url)
+    stolen, fresh = "dbt_stolen-one-of-the-tests", "dbt_another-one-of-the-tests"
+    assert tokens.ensure(engine, "bootstrap", stolen)
+    assert tokens.revoke(engine, "bootstrap")
+    assert not tokens.ensure(engine, "bootstrap", stolen)
+    found = tokens.fetch_by_digest(engine, tokens.digest(stolen))
+    assert found is not None
+    assert found.revoked_at is not None
+    assert tokens.ensure(engine, "bootstrap", fresh)
+    assert tokens.fetch_by_digest(engine, tokens.digest(stolen)) is None
+    engine.dispose()
+
+
 def test_a_bootstrap_token_is_in_the_audit_log_once(database_url: str) -> None:
     """That the token of the settings was made is told; that it is still there is not told again."""
-    from aggregator.store import reading
-
     engine = reading.open_engine(database_url)
     for _ in range(3):
         tokens.ensure(engine, "bootstrap", "dbt_bootstrap-of-the-tests")

@@ -108,6 +108,8 @@ def test_secrets_are_kept_and_for_our_eyes_only(data_directory):
     env = credentials.write_env(data_directory, {"DRUMBEAT_TOKEN": first.token})
     assert {path.stat().st_mode & 0o777 for path in (env, data_directory / "state.json")} == {0o600}
     assert env.read_text() == f"DRUMBEAT_TOKEN={first.token}\n"
+    other = credentials.with_new_token(first)
+    assert (other.token != first.token, other.passwords) == (True, first.passwords)
 
 
 def test_a_program_that_cannot_be_started_is_an_error_at_once(supervisor):
