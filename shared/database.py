@@ -80,6 +80,10 @@ class DatabaseUrlError(Exception):
     """The database URL cannot be used; the message says what is allowed."""
 
 
+class SchemaBehindError(SettingsError):
+    """The schema is older than this drumbeat, and this user may not migrate it."""
+
+
 class SchemaTooNewError(SettingsError):
     """The database was migrated by a newer drumbeat than this one, which would not understand what it finds."""
 
@@ -184,7 +188,8 @@ def keep_working(url: str, name: str, work: Callable[[Connection], None], is_sto
         if not wait_until_ready(url, name, is_stopping):
             return
         try:
-            migrate(url)
+            if not wait_for_schema(url, is_stopping):
+                return
             with open_connection(url, name) as connection:
                 connection.execute("SET statement_timeout = '30s'")
                 connection.execute("SET idle_in_transaction_session_timeout = '30s'")
@@ -201,21 +206,66 @@ def _migration_lock(url: str) -> Iterator[Connection]:
         yield connection
 
 
-def _check_not_newer(connection: Connection) -> None:
+def wait_for_schema(url: str, is_stopping: Callable[[], bool]) -> bool:
+    """Migrate the schema, or wait until somebody has who may, saying so; False where `is_stopping` came first.
+
+    Raises SchemaTooNewError.
+    """
+    told_at = None
+    while not is_stopping():
+        try:
+            migrate(url)
+        except SchemaBehindError as error:
+            if told_at is None or time.monotonic() - told_at >= SAY_AGAIN_SECONDS:
+                logs.event(log, "waiting for the schema", logging.INFO if told_at is None else logging.WARNING, why=str(error))
+                told_at = time.monotonic()
+            pause(RETRY_SECONDS, is_stopping)
+        else:
+            return True
+    return False
+
+
+def read_schema(connection: Connection) -> str:
+    """The revision of the database's schema; empty where there is none. Raises SchemaBehindError where it may not be read."""
     if connection.execute("SELECT to_regclass('schema_version') IS NULL").fetchone() == (True,):
-        return
+        return ""
+    try:
+        row = connection.execute("SELECT version_num FROM schema_version").fetchone()
+    except Forbidden:
+        raise SchemaBehindError(_migrate_first(connection, "that this user may not read")) from None
+    return "" if row is None else str(row[0])
+
+
+def _check(connection: Connection, wanted: str) -> bool:
+    """Whether there is something to migrate. Raises SchemaTooNewError, and SchemaBehindError where this user may not."""
     known = max(path.name[:4] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
-    row = connection.execute("SELECT version_num FROM schema_version").fetchone()
-    if row is not None and row[0] > known:
-        raise SchemaTooNewError(f"the database has schema {row[0]}, this drumbeat {__version__} knows {known} and older: "
+    present = read_schema(connection)
+    if present > known:
+        raise SchemaTooNewError(f"the database has schema {present}, this drumbeat {__version__} knows {known} and older: "
                                 "upgrade drumbeat here, or give another --database-url")
+    if present >= (known if wanted == "head" else wanted):
+        return False
+    owned = "pg_has_role((SELECT relowner FROM pg_class WHERE oid = 'schema_version'::regclass), 'USAGE')"
+    free = "has_schema_privilege(current_schema(), 'CREATE')"
+    if connection.execute(f"SELECT {owned if present else free}").fetchone() != (True,):
+        found = f"{present or 'nothing'}, and this drumbeat {__version__} needs {known}"
+        raise SchemaBehindError(_migrate_first(connection, found))
+    return True
+
+
+def _migrate_first(connection: Connection, found: str) -> str:
+    return (f"the database has schema {found}; the user {connection.info.user} may not migrate it: start drumbeat ingest, or run "
+            "drumbeat migrate, with the --database-url of the schema's owner")
 
 
 def migrate(url: str, revision: str = "head") -> list[str]:
     """Bring the schema to `revision`, forward only, one service at a time; the revisions that were applied.
 
-    Raises SchemaTooNewError.
+    Where it is there, nothing is locked and no right needed. Raises SchemaTooNewError, SchemaBehindError.
     """
+    with open_connection(url, "drumbeat-migrate") as connection:
+        if not _check(connection, revision):
+            return []
     logging.getLogger("alembic").setLevel(logging.WARNING)  # what it did is told below, in one line
     import alembic.command
     import alembic.config
@@ -224,7 +274,8 @@ def migrate(url: str, revision: str = "head") -> list[str]:
 
     applied: list[str] = []
     with _migration_lock(url) as locked:
-        _check_not_newer(locked)
+        if not _check(locked, revision):  # somebody else was first
+            return []
         engine = sqlalchemy.create_engine(
             read_url(url).replace("postgresql://", "postgresql+psycopg://", 1), poolclass=NullPool)
         config = alembic.config.Config()

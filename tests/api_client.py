@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import service_roles
 import uvicorn
 from builders import NOW, Connection
 from fastapi.routing import APIRoute
@@ -122,11 +123,11 @@ def wait_for(client: httpx.Client, path: str, status: int, seconds: float = 20.0
 @contextlib.contextmanager
 def serving(url: str, now: Callable[[], datetime] = lambda: NOW, timeout_s: float = 20.0,
             **more: Any) -> Iterator[tuple[Api, Connection]]:
-    """A ready API with an admin token, its clock at `now`."""
+    """A ready API with an admin token, its clock at `now`. It has the rights of its role alone, unlike the connection."""
     engine = reading.open_engine(url)
     plain = tokens.create(engine, "tests", ["admin"])
     engine.dispose()
-    backend = Backend(url, timeout_s=timeout_s, clock=now)
+    backend = Backend(service_roles.login(url, "api"), timeout_s=timeout_s, clock=now)
     with database.open_connection(url, "tests") as connection, running(backend, **more) as client:
         wait_for(client, "/readyz", 200)
         yield Api(client, connection, plain, backend), connection

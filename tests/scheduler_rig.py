@@ -8,6 +8,7 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
+import service_roles
 from ingest_rig import Listener
 
 from scheduler.service import Service
@@ -47,10 +48,11 @@ def manual(connection, name, number="00000000000000aa", seconds=60.0):
 
 
 class Schedulers:
-    """Scheduler processes as threads of the test."""
+    """Scheduler processes as threads of the test, with the rights of their role alone."""
 
     def __init__(self, broker_url, database_url, topic_root):
-        self._broker_url, self._database_url, self._root = broker_url, database_url, topic_root
+        self._broker_url, self._root = broker_url, topic_root
+        self._database_url = service_roles.login(database_url, "scheduler")
         self._started = []
 
     def __call__(self, *, host="web-1", max_due=250, wait=True):
@@ -76,9 +78,9 @@ class Schedulers:
 
 
 def process(broker_url, database_url, topic_root, **options):
-    """A scheduler as a process of its own."""
-    env = {"PATH": os.environ["PATH"], "DRUMBEAT_BROKER_URL": broker_url, "DRUMBEAT_DATABASE_URL": database_url,
-           "DRUMBEAT_TOPIC_ROOT": topic_root}
+    """A scheduler as a process of its own, with the rights of its role alone."""
+    env = {"PATH": os.environ["PATH"], "DRUMBEAT_BROKER_URL": broker_url, "DRUMBEAT_TOPIC_ROOT": topic_root,
+           "DRUMBEAT_DATABASE_URL": service_roles.login(database_url, "scheduler")}
     return subprocess.Popen([sys.executable, "-P", "-m", "shared.cli", "scheduler", "--probe-port", "0", "--log-level", "error"],
                             env=env, **options)
 

@@ -57,8 +57,9 @@ class Backend:
         while not self._is_stopping.is_set():
             try:
                 if database.wait_until_ready(self._url, "drumbeat-api", self._is_stopping.is_set):
-                    self._missing = "migrating the schema"
-                    database.migrate(self._url)
+                    self._missing = "waiting for the schema, which ingest or drumbeat migrate brings up to date"
+                    if not database.wait_for_schema(self._url, self._is_stopping.is_set):
+                        return
                     with database.open_connection(self._url, "drumbeat-api") as connection:
                         rules.ensure_packs(connection)
                     if self._bootstrap_token and not tokens.ensure(self.engine, "bootstrap", self._bootstrap_token):

@@ -81,10 +81,11 @@ def issue(engine: Engine, host: str, labels: Mapping[str, str], *, replaces: boo
 
 def _write(connection: Connection, host: str, found: Verifiers, labels: Mapping[str, str], *, replaces: bool, actor: str,
            enrolment_id: int | None) -> None:
+    # Not excluded.bcrypt: for that one has to be allowed to read verifiers, which the API's role is not.
     written = connection.execute(
         text("""INSERT INTO agent_credential AS c (host, bcrypt, pbkdf2, labels, enrolment_id, issued_by)
                 VALUES (:host, :bcrypt, :pbkdf2, CAST(:labels AS jsonb), :enrolment_id, :actor)
-                ON CONFLICT (host) DO UPDATE SET bcrypt = excluded.bcrypt, pbkdf2 = excluded.pbkdf2, labels = excluded.labels,
+                ON CONFLICT (host) DO UPDATE SET bcrypt = :bcrypt, pbkdf2 = :pbkdf2, labels = excluded.labels,
                   enrolment_id = excluded.enrolment_id, issued_at = now(), issued_by = excluded.issued_by, revoked_at = NULL
                 WHERE c.revoked_at IS NOT NULL OR :replaces"""),
         {"host": host, "bcrypt": found.bcrypt, "pbkdf2": found.pbkdf2, "enrolment_id": enrolment_id, "actor": actor,

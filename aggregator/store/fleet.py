@@ -9,9 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Engine, text
 
 from aggregator.analysis import liveness
-from aggregator.store import audit_log
 from aggregator.store.reading import fetch_row, fetch_tuples
-from shared.names import partition
 from shared.wire import SEVERITIES
 
 SORTS: dict[str, str] = {
@@ -141,20 +139,16 @@ def delete(engine: Engine, name: str, actor: str) -> bool:
     """Delete a host and every row of it; False where there is none. A host that still sends comes back as a new one.
 
     Ingest has the host in memory: it loses its leases in the same transaction, takes them again and loads anew. What it
-    had not stored is sent again by the agents.
+    had not stored is sent again by the agents. Functions of the schema do it: the API's role may not delete history.
     """
     with engine.begin() as connection:
-        connection.execute(text("UPDATE slot SET epoch = epoch + 1, expires_at = now() - interval '1 second'"))
-        host = connection.execute(text("DELETE FROM host WHERE name = :name RETURNING id"), {"name": name}).scalar()
+        host = connection.execute(text("SELECT delete_host(:name, :actor)"), {"name": name, "actor": actor}).scalar()
         if host is None:
             connection.rollback()
             return False
-        connection.execute(text("INSERT INTO departed_host (host, partition) VALUES (:name, :partition) ON CONFLICT DO NOTHING"),
-                           {"name": name, "partition": int(partition(name))})
-        audit_log.write(connection, actor, "delete", "host", name)
     for table in ("sample", "rollup_1m", "rollup_1h", "rollup_1d", "rollup_due"):
         with engine.begin() as connection:
-            connection.execute(text(f"DELETE FROM {table} WHERE host_id = :host"), {"host": host})  # noqa: S608 (constants)
+            connection.execute(text("SELECT delete_history_of(:host, :history)"), {"host": host, "history": table})
     return True
 
 

@@ -10,6 +10,7 @@ import msgspec
 import psycopg
 import pytest
 import receivers
+import service_roles
 from alert_rows import store_alert, store_event, store_firing
 from builders import NOW, store_host
 
@@ -27,12 +28,17 @@ pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH")  # the mail ser
 
 
 class Notifier:
-    """Notifiers of a test, on one database: `pass_on` moves their clock, routes and delivers until nothing is left to do."""
+    """Notifiers of a test, on one database: `pass_on` moves their clock, routes and delivers until nothing is left to do.
+
+    `own` has the rights of their role alone, `connection` those of the owner, for rows of the test.
+    """
 
     def __init__(self, url):
         self.url, self.now = url, NOW.timestamp()
         self.engine = reading.open_engine(url)
         self.connection = database.open_connection(url, "tests")
+        self.own_url = service_roles.login(url, "notifier")
+        self.own = database.open_connection(self.own_url, "tests")
         self.host = store_host(self.connection, "web-1", labels={"site": "berlin"})
         self._open = []
 
@@ -47,8 +53,8 @@ class Notifier:
     def pass_on(self, seconds=0.0, **more):
         self.now += seconds
         deliveries = self.deliveries(**more)
-        while routing.route(self.connection, self.now).is_full or deliveries.start(self.connection) or deliveries.under_way:
-            deliveries.collect(self.connection, 0.05)
+        while routing.route(self.own, self.now).is_full or deliveries.start(self.own) or deliveries.under_way:
+            deliveries.collect(self.own, 0.05)
 
     def channel(self, name, type_="webhook", url="", *, email=None, password="", **fields):
         channel = Channel(type=type_, address="", email=email, **fields)
@@ -81,6 +87,7 @@ class Notifier:
     def close(self):
         for deliveries in self._open:
             deliveries.stop(None)
+        self.own.close()
         self.connection.close()
         self.engine.dispose()
 
@@ -447,15 +454,15 @@ def test_two_notifiers_at_once_deliver_each_notification_once(notifier, hook):
     notifier.route("all", "hook", wait=0, group_by=["rule"])
     for number in range(30):
         notifier.firing(rule=f"rule_{number}")
-    routing.route(notifier.connection, notifier.now)
+    routing.route(notifier.own, notifier.now)
 
     def work(connection):
         deliveries = notifier.deliveries()
         while deliveries.start(connection) or deliveries.under_way:
             deliveries.collect(connection, 0.05)
 
-    with database.open_connection(notifier.url, "tests") as other:
-        threads = [threading.Thread(target=work, args=[connection]) for connection in (notifier.connection, other)]
+    with database.open_connection(notifier.own_url, "tests") as other:
+        threads = [threading.Thread(target=work, args=[connection]) for connection in (notifier.own, other)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -469,8 +476,8 @@ def test_a_notifier_that_dies_between_taking_and_delivering_loses_nothing(notifi
     notifier.channel("hook", url=hook.url)
     notifier.route("all", "hook", wait=0)
     notifier.firing()
-    routing.route(notifier.connection, notifier.now)
-    taken, = notifications.claim(notifier.connection, notifier.now, 10, {}, 2)
+    routing.route(notifier.own, notifier.now)
+    taken, = notifications.claim(notifier.own, notifier.now, 10, {}, 2)
     notifier.pass_on(60)
     assert hook.requests == []
     notifier.pass_on(61)
@@ -482,8 +489,8 @@ def test_a_pass_that_dies_is_done_again(notifier, hook):
     notifier.channel("hook", url=hook.url)
     notifier.route("all", "hook", wait=0)
     notifier.firing()
-    with notifier.connection.transaction() as transaction:
-        assert routing.route(notifier.connection, notifier.now).notifications == 1
+    with notifier.own.transaction() as transaction:
+        assert routing.route(notifier.own, notifier.now).notifications == 1
         raise psycopg.Rollback(transaction)
     assert notifier.shown() == []
     notifier.pass_on()
@@ -497,8 +504,8 @@ def test_a_channel_has_few_attempts_under_way(notifier, hook):
     notifier.route("all", "slow", "quick", wait=0, group_by=["rule"])
     for number in range(5):
         notifier.firing(rule=f"rule_{number}")
-    routing.route(notifier.connection, notifier.now)
-    taken = notifications.claim(notifier.connection, notifier.now, 10, {"slow": 1}, 2)
+    routing.route(notifier.own, notifier.now)
+    taken = notifications.claim(notifier.own, notifier.now, 10, {"slow": 1}, 2)
     assert sorted(due.channel for due in taken) == ["quick", "quick", "slow"]
 
 
@@ -561,9 +568,9 @@ def test_the_backlog_is_counted(notifier):
     notifier.channel("hook", url="http://127.0.0.1:1")
     notifier.route("all", "hook", wait=0)
     notifier.firing()
-    routing.route(notifier.connection, notifier.now)
+    routing.route(notifier.own, notifier.now)
     notifier.firing(instance="core=1")
-    found = notifications.fetch_backlog(notifier.connection, notifier.now + 10)
+    found = notifications.fetch_backlog(notifier.own, notifier.now + 10)
     assert (found.due, found.events, found.failing) == (1, 1, 0)
     assert found.due_seconds == pytest.approx(10)
-    assert msgspec.json.decode(notifications.claim(notifier.connection, notifier.now, 1, {}, 1)[0].content)["kind"] == "alerts"
+    assert msgspec.json.decode(notifications.claim(notifier.own, notifier.now, 1, {}, 1)[0].content)["kind"] == "alerts"

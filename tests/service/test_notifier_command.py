@@ -9,6 +9,7 @@ import httpx
 import msgspec
 import pytest
 import receivers
+import service_roles
 from alert_rows import store_firing
 from builders import store_host
 
@@ -56,13 +57,13 @@ def test_it_delivers_goes_on_after_a_kill_and_stops_cleanly(database_url, eventu
             channels.create_channel(engine, name, Channel(type=type_, address=""), Target(url=url, key=KEY), "tests")
         channels.create_route(engine, "all", None, Route(channels=["hook", "form"], wait=0, group_by=["rule"]), "tests")
         host = store_host(connection)
-        process = _notifier(*options, DRUMBEAT_DATABASE_URL=database_url)
+        process = _notifier(*options, DRUMBEAT_DATABASE_URL=service_roles.login(database_url, "notifier"))
         store_firing(connection, host)
         eventually(lambda: _count(connection) == 2, 30.0)
         process.kill()
         process.communicate()
         store_firing(connection, host, rule="low_disk")
-        process = _notifier(*options, DRUMBEAT_DATABASE_URL=database_url)
+        process = _notifier(*options, DRUMBEAT_DATABASE_URL=service_roles.login(database_url, "notifier"))
         eventually(lambda: _count(connection) == 4, 30.0)
         assert httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
         metrics = httpx.get(f"http://127.0.0.1:{port}/metrics").text
