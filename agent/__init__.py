@@ -8,7 +8,7 @@ Rooms, in the order of the data path:
 * `inventory`     what the host is
 * `spool`         samples on disk until a watermark covers them: `segments` and `segment_reader` are its files, `framing` the
   records in them, `bookmark` what it remembers beside them, `holes` what it lacks, `recovery` how it is opened again,
-  `durability` when the disk has it; `memory_spool` where there is no disk
+  `identity` whose it is, `durability` when the disk has it; `memory_spool` where there is no disk
 * `delivery`      what to send when, and what to send again (pure)
 * `tasks/`        what this host may be asked to do, where its own tasks file allows it
 * `remote_config` collection settings from the centre

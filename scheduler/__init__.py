@@ -12,7 +12,9 @@ An execution is a row that lives through these steps, each of which any schedule
 
 * `command`   settings and start
 * `service`   the process: waits for its database, one loop over all steps
+* `rounds`    the steps, each one transaction; `judging` what reports make of executions, pure
 * `ticking`   when the loop wakes (APScheduler, in memory)
 * `planning`, `states`  what is decided, pure: misfires, concurrency, retries; the states of an execution
+* `gauges`    figures for /metrics
 * `store`     the only SQL
 """

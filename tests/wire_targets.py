@@ -25,6 +25,7 @@ from agent.tasks.journal import Journal
 from aggregator.analysis.rule_pack import PACKS
 from aggregator.analysis.rules import Stored
 from aggregator.ingest import intake
+from aggregator.ingest.batch import Batch
 from aggregator.live import frame as frames
 from aggregator.live.shard import Shard, new_shard
 from scheduler.gauges import Gauges
@@ -89,7 +90,7 @@ class Slot:
         self.receiver.now += 0.01
         self.receiver.on_message(topic, payload, retained)
 
-    def beat(self) -> intake.Batch:
+    def beat(self) -> Batch:
         """What a beat does with what came, as far as memory goes."""
         batch, now, shard, engine = self.receiver.take(), self.receiver.now, self.shard, self.shard.engine
         assert "internal" not in batch.refused, batch.rejects

@@ -14,6 +14,8 @@
 * `forecast`    when a metric reaches a value, and how sure that is
 * `latches`     conditions that must last, and `flapping`; `preview` runs them over history
 * `routing`     which alerts are told where; `grouping` when; `notices` in which words; `channels` what a channel may be
-* `anomaly`     what is new in streams of samples, of a series and of a host
+* `anomaly`     what is new in streams of samples, of a series and of a host; `core_metrics` which metrics are watched
+* `collection`  desired collection settings: which of them a host gets; `host_tasks` what a host can be asked
+* `reports`     the daily report as text
 * `audit`       which seqs of a stream are held, explained, awaited, lost or doubled
 """

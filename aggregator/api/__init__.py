@@ -3,7 +3,9 @@
 * `command`      settings, the socket, the server
 * `application`  the FastAPI application
 * `backend`      the engine, the reader of history, short-lived caches, readiness
-* `security`     bearer tokens and scopes
+* `encryption`   TLS of the listener
+* `bounds`, `headers`  before every route: how large a request may be, and how many at once; what every answer carries
+* `security`     bearer tokens and scopes; `limits` how often each may ask
 * `joining`      enrolment tokens of machines that join; `broker_for_agents` what they are told, `enrolment_models` as OpenAPI
                 shows both
 * `problems`     every error as problem+json
@@ -21,6 +23,6 @@
 * `previews`    what a rule would have done over stored history
 * `analytics`   grids of history within bounds, for `anomaly_search`, `trending`, `correlating`, `discovering` (insights) and
                 `moments` (the story of a time); `analytics_models` as OpenAPI shows them
-* `documentation`  /docs: the OpenAPI document as a page
+* `openapi`      what the OpenAPI document says of all routes alike; `documentation` /docs, the document as a page
 * `routes`       the routes, one module a subject
 """

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
+from aggregator.ingest.batch import Batch
 from aggregator.ingest.commit import Piece
 from aggregator.ingest.forecasts import Forecasts
 from aggregator.ingest.gauges import Gauges
 from aggregator.ingest.hearing import Hearing
-from aggregator.ingest.intake import Batch
 from aggregator.ingest.telling import Teller
 from aggregator.live.alerts import Alert, Change
 from aggregator.live.frame import Frame

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from aggregator.ingest.intake import Batch, Snapshot, state_rows
+from aggregator.ingest.batch import Batch, Snapshot, state_rows
 from aggregator.live.frame import Frame
 from aggregator.live.hosts import Stream
 from aggregator.live.minutes import MinuteRow, frame_rows, late

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime
 
 from aggregator.ingest import takeover
-from aggregator.ingest.intake import Asked, Batch
+from aggregator.ingest.batch import Asked, Batch
 from aggregator.ingest.telling import Teller
 from aggregator.live.alerts import Alert
 from aggregator.live.shard import Shard

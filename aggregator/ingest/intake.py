@@ -4,16 +4,14 @@
 messages, gaps, states, inventories and snapshots. The loop takes the batch at every beat.
 """
 
-import dataclasses
 import logging
 from typing import Any, TypeVar
 
 from aggregator.ingest import writers
-from aggregator.live.frame import Intake
-from aggregator.live.hosts import Gap, Host, Stream
+from aggregator.ingest.batch import Asked, Batch, Snapshot
+from aggregator.live.hosts import Host, Stream
 from aggregator.live.layouts import Layout
 from aggregator.live.shard import Shard
-from aggregator.store.hosts import HostState
 from aggregator.store.rejects import HEAD_BYTES, Reject
 from shared import catalogue, logs, wire
 from shared.names import partition
@@ -41,56 +39,11 @@ _RESENT = ("epochs", "hosts")
 """Refused for now: the sample comes again, and may be taken then."""
 _CORE = tuple(metric.name for metric in catalogue.CORE)
 
-Snapshot = wire.Containers | wire.Processes | wire.Sensors
 SNAPSHOTS: dict[str, type[Any]] = {
     "containers": wire.Containers, "processes": wire.Processes, "sensors": wire.Sensors}
 
 
 M = TypeVar("M", wire.Hello, wire.Status, wire.Inventory, wire.Containers, wire.Processes, wire.Sensors, wire.Event)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Asked:
-    """An action asked for: the alert by host and last level of its topic, and the message whole, should it be refused."""
-
-    host: str
-    alert: str
-    action: wire.AlertAction
-    topic: str
-    payload: bytes
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class Batch:
-    """What came since the last beat. `answers`: streams whose agent waits for a watermark at once.
-
-    `echoes`: what the broker has (or just got) on topics of alerts, the last of each.
-    """
-
-    samples: Intake = dataclasses.field(default_factory=Intake)
-    rejects: list[Reject] = dataclasses.field(default_factory=list)
-    gaps: list[Gap] = dataclasses.field(default_factory=list)
-    answers: set[Stream] = dataclasses.field(default_factory=set)
-    touched: set[Stream] = dataclasses.field(default_factory=set)
-    states: dict[str, wire.Status] = dataclasses.field(default_factory=dict)
-    hellos: dict[str, wire.Hello] = dataclasses.field(default_factory=dict)
-    inventories: dict[str, wire.Inventory] = dataclasses.field(default_factory=dict)
-    snapshots: dict[tuple[str, str], Snapshot] = dataclasses.field(default_factory=dict)
-    events: list[wire.Event] = dataclasses.field(default_factory=list)
-    actions: list[Asked] = dataclasses.field(default_factory=list)
-    echoes: dict[str, bytes] = dataclasses.field(default_factory=dict)
-    reject_bytes: int = 0
-    messages: int = 0
-    duplicates: int = 0
-    stripped: int = 0
-    new_epochs: list[Stream] = dataclasses.field(default_factory=list)
-    refused: dict[str, int] = dataclasses.field(default_factory=dict)
-
-    def host_names(self) -> set[str]:
-        """Every host the batch speaks of, refused messages apart."""
-        streams = {stream.host.name for stream in self.answers} | {stream.host.name for stream in self.touched}
-        told = {name for name, _ in self.snapshots} | {event.host for event in self.events}
-        return streams | set(self.states) | set(self.inventories) | told
 
 
 class Receiver:
@@ -322,9 +275,3 @@ def _check_text(payload: bytes) -> None:
     """Raises WireError for text that the database does not take."""
     if b"\\u0000" in payload:
         raise WireError("type", "text holds a NUL character")
-
-
-def state_rows(batch: Batch, ids: dict[str, int]) -> list[HostState]:
-    """Rows of `host` for the states in a batch."""
-    return [HostState(ids[name], status.state, status.reason, status.ts, status.boot_id, status.version)
-            for name, status in batch.states.items()]

@@ -9,12 +9,13 @@ import numpy as np
 from aggregator.ingest import upkeep, writers
 from aggregator.ingest.alerting import Alerting
 from aggregator.ingest.anomalies import Anomalies
+from aggregator.ingest.batch import Batch
 from aggregator.ingest.collecting import Collecting
 from aggregator.ingest.commit import AlertsRefusedError, Checkpoint, Committer
 from aggregator.ingest.devices import Devices
 from aggregator.ingest.farewells import Farewells
 from aggregator.ingest.gauges import Gauges
-from aggregator.ingest.intake import Batch, Receiver
+from aggregator.ingest.intake import Receiver
 from aggregator.ingest.outgoing import Publisher
 from aggregator.ingest.timekeeping import Timekeeper
 from aggregator.live import frame as frames

@@ -15,7 +15,9 @@ What ingest writes, and reads back after a takeover:
 * `configuration`  versions of what is kept in memory; `quiet` all that mutes
 * `forecasting` hourly means for forecasts
 * `alert_actions`  what people do to alerts, by REST or MQTT
+* `anomaly_rows`  anomalies, and `detector_states` what is usual of every host
 * `collecting`  desired collection settings, and what agents have applied
+* `departed`    hosts that were deleted, of which the broker still retains something
 * `duties`      executions of upkeep: claimed, held, ended; `vacuum`, `export`, `report` what they read and write
 * `default_schedules`  schedules that come with drumbeat
 * `notification_groups`  what the notifier routes: events, alerts, routes, channels, groups
@@ -41,6 +43,6 @@ What the API and the commands ask:
 * `policies`    retention and health profiles
 * `tokens`      API tokens, as digests; `enrolment_tokens` those by which machines join
 * `credentials` agents' credentials for the broker, as what brokers check passwords by
-* `backup`, `restore`  configuration and alert history as files
+* `backup`, `restore`  configuration and alert history, or the whole store, as files
 * `audit`       what is stored, for the judgement of `drumbeat audit`
 """

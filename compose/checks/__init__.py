@@ -6,4 +6,5 @@
 * `database`  Postgres: version, rights, schema, partitions, retention, leases, freshness
 * `alerts`    alerts and notifications in Postgres: what waits, channels that fail
 * `service`   the REST API
+* `encryption`  whether what leaves this machine is encrypted, and how long certificates are good
 """

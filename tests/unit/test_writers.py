@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.ingest import writers
-from aggregator.ingest.intake import Batch, Receiver
+from aggregator.ingest.batch import Batch
+from aggregator.ingest.intake import Receiver
 from aggregator.live.hosts import Stream
 from aggregator.live.shard import new_shard
 from shared.topics import Topics

@@ -12,6 +12,10 @@
 * `alert_rules`     rules with revisions, overrides per host, validation, preview
 * `quiet`           silences, maintenance windows, dependencies between hosts
 * `channels`        channels and routes of notifications, and what was delivered
+* `schedules`       schedules, their next firings, starting one by hand
+* `executions`      what became of them, restarts and signals on hosts, annotations
+* `collection`      collection settings from the centre
+* `enrolment`       tokens by which machines join, joining, agents' credentials
 * `audit_log`       who did what
 * `words`           the catalogue of metrics and the schemas of the payloads
 * `data`            drumbeat's own data: storage, statistics, rejects
