@@ -56,7 +56,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     if own.json:
         print(json.dumps(told, indent=2))
     else:
-        print(f"{joined.host} has joined; its credential is in {data / 'env'}. Start it with: drumbeat agent --data {data}")
+        how = "Start its agent anew, if one runs" if own.replace else "Start its agent"
+        print(f"{joined.host} has joined; its credential is in {data / 'env'}. {how}: drumbeat agent --data {data}")
     return 0
 
 

@@ -71,7 +71,7 @@ def fetch(url: str, token: str, host: str, labels: Mapping[str, str], *, tls: Tl
         connection.connect()
         if pin is not None:
             _check_pin(connection, pin)
-        connection.request("POST", f"{parts.path.rstrip('/')}/api/v1/enrolments", body, headers)
+        connection.request("POST", f"{parts.path.rstrip('/').removesuffix('/api/v1')}/api/v1/enrolments", body, headers)
         answer = connection.getresponse()
         text = answer.read(MAX_ANSWER_BYTES)
     except (OSError, http.client.HTTPException, UnicodeError) as error:

@@ -65,8 +65,8 @@ def _joining(stack: Stack, command: str, option: str) -> str:
         return ""
     trust = f" --api-fingerprint {stack.exposure.files.fingerprint}" if stack.exposure and stack.exposure.files.ca_file else ""
     return ("Another machine joins with\n"
-            f"  {command} enrolment create fleet{option}    (here: shows a token)\n"
-            f"  drumbeat enroll --api-url {stack.public_url}{trust} && drumbeat agent    (there: asks for the token)\n")
+            f"  {command} enrolment create fleet{option}    # here: shows a token\n"
+            f"  drumbeat enroll --api-url {stack.public_url}{trust} && drumbeat agent    # there: asks for the token\n")
 
 
 def is_since(moment: object, started: float) -> bool:

@@ -45,8 +45,9 @@ class Tls:
             if self.cert_file is not None:
                 context.load_cert_chain(self.cert_file, self.key_file)
         except (OSError, ssl.SSLError) as error:
+            reason = (error.strerror if not isinstance(error, ssl.SSLError) else None) or error
             named = ", ".join(str(file) for file in (self.ca_file, self.cert_file, self.key_file) if file)
-            raise BusError(f"TLS files ({named}): {error}") from None
+            raise BusError(f"TLS files ({named}): {reason}") from None
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         return context
 

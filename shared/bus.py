@@ -276,7 +276,7 @@ class Client:
 
     def _on_connack(self, client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
-            self.last_error = f"refused: {reason}"
+            self.last_error = f"refused: {reason}; is user or password wrong, or was it revoked?"
         elif self._subscriptions:
             client.subscribe([(topic, 0) for topic in self._subscriptions])
         else:

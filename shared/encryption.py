@@ -98,5 +98,6 @@ def explained_by_libpq(text: str) -> str:
     """One line with the cause, and the mend where TLS is the cause, of what libpq says about a connection."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     causes = [line for line in lines if " failed: " in line] or lines[:1] or ["unknown cause"]
-    mend = next((mend for words, mend in _LIBPQ.items() if re.search(words, causes[-1])), "")
-    return f"{causes[-1]}; {mend}" if mend else causes[-1]
+    cause = re.sub(r"^\(psycopg\.\w+\) ", "", causes[-1])  # as SQLAlchemy begins
+    mend = next((mend for words, mend in _LIBPQ.items() if re.search(words, cause)), "")
+    return f"{cause}; {mend}" if mend else cause

@@ -55,7 +55,7 @@ class Api:
         if not own.token:
             raise ApiError("no token: set DRUMBEAT_TOKEN (or --token, or --data DIR of drumbeat up); "
                            "drumbeat token create NAME makes one")
-        self._base = own.api_url.rstrip("/")
+        self._base = own.api_url.rstrip("/").removesuffix("/api/v1")
         try:
             self._client = httpx.Client(
                 base_url=f"{self._base}/api/v1/", timeout=PATIENCE_SECONDS, transport=transport,

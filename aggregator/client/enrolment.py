@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +13,7 @@ from aggregator.client import api, screen
 from aggregator.client.hosts import labels
 from aggregator.client.verbs import read_verb
 from shared import settings
+from shared.encryption import is_loopback
 from shared.names import HOST_PATTERN, TOKEN_NAME
 
 USAGE = """usage: drumbeat enrolment create NAME [--uses N] [--expires-days N] [--labels role=web,site=ber] [--hosts 'web-*']
@@ -69,9 +70,19 @@ def _create(connection: api.Api, own: CreateSettings) -> None:
         screen.print_json(made)
         return
     print(made["token"])
-    print(f"This is the only time it is shown. On a machine that is to join: drumbeat enroll --api-url {own.api_url}\n"
-          "with the token as DRUMBEAT_ENROLMENT_TOKEN, in a file named by DRUMBEAT_ENROLMENT_TOKEN_FILE, or when asked.",
-          file=sys.stderr)
+    print("\n".join(hints(own.api_url, has_own_authority=own.api_ca_file is not None)), file=sys.stderr)
+
+
+def hints(api_url: str, *, has_own_authority: bool) -> list[str]:
+    """What is to be done with the token. `has_own_authority`: not every machine trusts the API's certificate. Pure."""
+    trust = " --api-fingerprint SHA256:…" if has_own_authority else ""
+    found = [f"This is the only time it is shown. On a machine that is to join: drumbeat enroll --api-url {api_url}{trust}",
+             "with the token as DRUMBEAT_ENROLMENT_TOKEN, in a file named by DRUMBEAT_ENROLMENT_TOKEN_FILE, or when asked."]
+    if has_own_authority:
+        found.append("drumbeat up --listen shows the fingerprint; bringing the file ca.pem and --api-ca-file do as well.")
+    if is_loopback(urlsplit(api_url).hostname or ""):
+        found.append("That address leads nowhere on another machine: drumbeat up --listen ADDRESS opens this one to others.")
+    return found
 
 
 def wanted(own: CreateSettings, now: datetime) -> dict[str, Any]:

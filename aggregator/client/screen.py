@@ -36,6 +36,8 @@ def open_console() -> "Console":
 def failed(command: str, error: Exception) -> int:
     """Say on standard error, in one line without secrets, why a command failed; its exit status."""
     text = encryption.explained_by_libpq(logs.redact(str(error) or type(error).__name__))
+    if text.startswith("connection failed: ") and "; " not in text:
+        text += "; is Postgres (or drumbeat up) running, and is --database-url right?"
     print(f"drumbeat {command}: {text}", file=sys.stderr)
     return 1
 

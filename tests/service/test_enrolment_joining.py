@@ -180,7 +180,7 @@ def test_every_refusal_is_one_line(run, database_url, api, authority, tmp_path):
     again = run("enroll", "--data", tmp_path / "first", API_URL=url, ENROLMENT_TOKEN=token, API_CA_FILE=authority.file, HOST=HOST)
     assert (again.returncode, "--replace" in again.stderr) == (1, True)
     assert run("credential", "revoke", HOST, **asking).returncode == 0
-    anew = run("enroll", "--data", tmp_path / "first", "--replace", "--json", API_URL=url, ENROLMENT_TOKEN=token,
+    anew = run("enroll", "--data", tmp_path / "first", "--replace", "--json", API_URL=f"{url}/api/v1/", ENROLMENT_TOKEN=token,
                API_CA_FILE=authority.file)
     assert json.loads(anew.stdout)["host"] == HOST, "the name it had"
     assert run("enrolment", "revoke", "web", **asking).returncode == 0

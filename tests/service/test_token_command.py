@@ -60,6 +60,15 @@ def test_a_taken_name_is_refused(environ, capsys):
     assert "exists" in capsys.readouterr().err
 
 
+def test_a_database_that_is_away_is_told_with_the_mend(capsys):
+    """One line of libpq's, without the library's words around it, and the question that mends it most often."""
+    away = {"DRUMBEAT_DATABASE_URL": "postgresql://drumbeat:x@127.0.0.1:1/drumbeat"}
+    assert token.main(["list"], away) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("drumbeat token: connection failed: ")
+    assert told.endswith("is Postgres (or drumbeat up) running, and is --database-url right?\n")
+
+
 @pytest.mark.parametrize("argv", [
     ["create", "x", "--scope", "root"], ["create", "a b"], ["create", "x" * 101],
     ["create", "x", "--expires-days", "0"], ["create"]])

@@ -121,6 +121,19 @@ def test_an_api_that_does_not_answer_is_told_with_its_address():
         connected(refuse).fetch("hosts")
 
 
+def test_the_address_that_drumbeat_up_shows_will_do():
+    """It shows the API with /api/v1; settings want it without, and take both."""
+    own = api.Settings(api_url="http://drumbeat.test:8480/api/v1/", token="dbt_test")
+    asked = []
+
+    def answer(request):
+        asked.append(request.url.path)
+        return httpx.Response(200, json={})
+
+    api.Api(own, httpx.MockTransport(answer)).fetch("hosts")
+    assert asked == ["/api/v1/hosts"]
+
+
 def test_something_else_at_the_address_is_noticed():
     """A page that is not JSON is not mistaken for the API."""
     with pytest.raises(api.ApiError, match="--api-url"):

@@ -48,6 +48,8 @@ def test_other_errors_are_left_alone():
     assert encryption.explained(ConnectionRefusedError(111, "refused"), "h", BROKER) is None
     assert encryption.explained_by_libpq("server closed the connection unexpectedly\n\tmore\n") == (
         "server closed the connection unexpectedly")
+    assert encryption.explained_by_libpq("(psycopg.OperationalError) connection failed: no\n(Background on …)") == (
+        "connection failed: no")
     assert encryption.explained_by_libpq("") == "unknown cause"
 
 

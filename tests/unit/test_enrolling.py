@@ -219,6 +219,16 @@ def test_what_a_token_is_made_with():
     assert enrolment_command.wanted(enrolment_command.CreateSettings(name="web", expires_days=0), NOW)["expires_at"] is None
 
 
+def test_hints_for_a_token_that_was_made():
+    """What is to be typed on the other machine can be: it trusts the certificate, and the address leads there."""
+    public = enrolment_command.hints("https://monitor.example:8480", has_own_authority=False)
+    assert (len(public), "--api-fingerprint" in public[0]) == (2, False)
+    own = enrolment_command.hints("https://192.0.2.7:8480", has_own_authority=True)
+    assert "--api-url https://192.0.2.7:8480 --api-fingerprint" in own[0]
+    assert "--api-ca-file" in own[2]
+    assert "drumbeat up --listen" in enrolment_command.hints("http://127.0.0.1:8480", has_own_authority=False)[-1]
+
+
 def test_hints_for_a_credential_issued_by_hand():
     """Whoever issues by hand hears what the API could not tell."""
     assert len(credential.hints(JOINED)) == 1

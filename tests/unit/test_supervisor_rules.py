@@ -1,12 +1,13 @@
 """What `drumbeat up` decides: restarts, which lines are shown, environments, what people read."""
 
+import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from compose import broker_files, credentials, grants, output, restarts, stack, up, welcome
+from compose import broker_files, certificates, credentials, exposure, grants, output, restarts, stack, up, welcome
 from shared import settings
 
 
@@ -201,3 +202,15 @@ def test_what_to_try_next_can_be_pasted():
     assert welcome.called("/opt/one/bin/drumbeat", "/opt/other/bin/drumbeat") == "/opt/one/bin/drumbeat"
     assert welcome.called("/opt/one/bin/drumbeat", "/opt/one/bin/drumbeat") == "drumbeat"
     assert welcome.called("/source/shared/cli.py", None) == "drumbeat"
+
+
+def test_every_line_of_how_to_join_can_be_pasted():
+    """What is said besides stands behind a #, so that a shell passes it over."""
+    files = certificates.Files(Path("s.pem"), Path("s.key"), Path("ca.pem"), ("192.0.2.7",), "SHA256:ab")
+    plan = stack.Stack(Path("/data"), "web-1", 5.0, 8480, {}, {}, "", "dbt_x", broker_port=8883,
+                       exposure=exposure.Exposure("0.0.0.0", "127.0.0.1", "192.0.2.7", files))
+    lines = welcome.next_steps(plan, "drumbeat", " --data /data").splitlines()
+    create, enroll = (line for line in lines if "enrol" in line)
+    assert shlex.split(create, comments=True) == ["drumbeat", "enrolment", "create", "fleet", "--data", "/data"]
+    assert shlex.split(enroll, comments=True) == [
+        "drumbeat", "enroll", "--api-url", "https://192.0.2.7:8480", "--api-fingerprint", "SHA256:ab", "&&", "drumbeat", "agent"]

@@ -53,7 +53,7 @@ def create_enrolment_token(backend: Ready, token: Admin, new: enrolment_models.N
 def revoke_enrolment_token(backend: Ready, token: Admin, name: Name) -> Response:
     """Revoke an enrolment token for good. Credentials that were had by it stay valid."""
     if not enrolment_tokens.revoke(backend.engine, name, actor=token.name):
-        raise not_found("enrolment token that is not revoked", name)
+        raise not_found("enrolment token to revoke", name)
     return Response(status_code=204)
 
 
@@ -62,8 +62,8 @@ def revoke_enrolment_token(backend: Ready, token: Admin, name: Name) -> Response
 def enrol(backend: Ready, token: Enrolling, broker: Broker, new: enrolment_models.EnrolmentModel) -> Response:
     """Join: a credential for the broker in exchange for an enrolment token, sent in place of a token of the API."""
     if not broker.url:
-        raise Problem(503, "this server does not know which broker agents should use; mend with --agent-broker-url "
-                           "(DRUMBEAT_AGENT_BROKER_URL) of drumbeat api, such as mqtts://broker.example:8883")
+        raise Problem(503, "this server does not know which broker agents should use; mend with drumbeat up --listen, or with "
+                           "--agent-broker-url (DRUMBEAT_AGENT_BROKER_URL) of drumbeat api, such as mqtts://broker.example:8883")
     _check_host(new.host, broker)
     if not token.fits(new.host):
         raise Problem(403, f"enrolment token {token.name!r} is for hosts named {token.hosts}, not for {new.host}")
