@@ -169,7 +169,9 @@ def _write_once(own: Settings, rules: Rules, directory: Path) -> int:
                 print("drumbeat acl: the database has no credentials yet; mend with drumbeat migrate", file=sys.stderr)
                 return 1
             members = membership.fetch_members(connection, _kind(own))
-    _write(rules, directory, members)
+    is_changed = _write(rules, directory, members)
+    agents = "" if own.broker == "emqx" else f" for {len(members)} {'agent' if len(members) == 1 else 'agents'}"
+    print(f"{directory}: {'written' if is_changed else 'as it should be'}{agents}.")
     return 0
 
 

@@ -56,6 +56,13 @@ def test_a_database_that_is_away_is_told_without_its_password(capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_was_written_is_told(capsys, tmp_path):
+    """A command that has done its work says so; done again it has nothing to do."""
+    for told in ("written", "as it should be"):
+        assert cli.main(["acl", "emqx", "--to", str(tmp_path / "etc")]) == 0
+        assert capsys.readouterr().out == f"{tmp_path}/etc: {told}.\n"
+
+
 def test_a_user_without_rights_has_none():
     """To NATS an empty list would allow everything."""
     text = broker_files.nats_users([(Grant("service.x"), "$X_PASSWORD")], "")
