@@ -11,6 +11,7 @@ from pathlib import Path
 
 from compose import certificates
 from compose.certificates import CertificateError, Files
+from shared import encryption
 from shared.settings import SettingsError
 
 _LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -152,4 +153,4 @@ def _is_address(name: str) -> bool:
 
 
 def _is_loopback(name: str) -> bool:
-    return ipaddress.ip_address(name).is_loopback if _is_address(name) else name.partition(".")[0] == "localhost"
+    return encryption.is_loopback(name) or name.startswith("localhost.")  # as in localhost.localdomain

@@ -17,7 +17,7 @@ def broker(url: str, tls: bus.Tls) -> Iterator[Finding]:
     for each in bus.read_brokers(url):
         if each.tls:
             yield from _encrypted("broker encryption", each.host, each.port, tls.context())
-        elif not is_loopback(each.host):
+        elif not encryption.is_loopback(each.host):
             yield in_the_clear("broker encryption", str(each), "take mqtts:// in --broker-url; compose/SECURITY.md shows how")
 
 
@@ -25,15 +25,15 @@ def api(scheme: str, host: str, port: int, context: ssl.SSLContext) -> Iterator[
     """The finding for the API's address."""
     if scheme == "https":
         yield from _encrypted("api encryption", host, port, context)
-    elif not is_loopback(host):
+    elif not encryption.is_loopback(host):
         yield in_the_clear("api encryption", f"http://{host}", "let drumbeat api answer https, or a proxy in front of it")
 
 
 def database(host: str, version: str | None) -> Iterator[Finding]:
-    """The finding for a connection to Postgres with TLS of `version`, None without. Pure."""
+    """The finding for a connection to Postgres with TLS of `version`, None without; a path is a socket here. Pure."""
     if version is not None:
         yield ok("database encryption", version)
-    elif not is_loopback(host):
+    elif host and not host.startswith("/") and not encryption.is_loopback(host):
         yield in_the_clear("database encryption", host, "add ?sslmode=verify-full&sslrootcert=FILE to --database-url")
 
 
@@ -49,11 +49,6 @@ def validity(check: str, version: str, seconds_left: float) -> Finding:
     if days >= RENEW_DAYS:
         return ok(check, text)
     return warn(check, text, "renew it; drumbeat up --listen does so when it is started")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether what goes to `host` stays on this machine; a path is a socket in its file system. Pure."""
-    return encryption.is_loopback(host) or host == "" or host.startswith("/")
 
 
 def _encrypted(check: str, host: str, port: int, context: ssl.SSLContext) -> Iterator[Finding]:
