@@ -75,13 +75,16 @@ def _create(connection: api.Api, own: CreateSettings) -> None:
 
 def hints(api_url: str, *, has_own_authority: bool) -> list[str]:
     """What is to be done with the token. `has_own_authority`: not every machine trusts the API's certificate. Pure."""
-    trust = " --api-fingerprint SHA256:…" if has_own_authority else ""
-    found = [f"This is the only time it is shown. On a machine that is to join: drumbeat enroll --api-url {api_url}{trust}",
+    is_here = is_loopback(urlsplit(api_url).hostname or "")
+    address = "https://…" if is_here else api_url
+    trust = " --api-fingerprint SHA256:…" if has_own_authority or is_here else ""
+    found = [f"This is the only time it is shown. On a machine that is to join: drumbeat enroll --api-url {address}{trust}",
              "with the token as DRUMBEAT_ENROLMENT_TOKEN, in a file named by DRUMBEAT_ENROLMENT_TOKEN_FILE, or when asked."]
-    if has_own_authority:
-        found.append("drumbeat up --listen shows the fingerprint; bringing the file ca.pem and --api-ca-file do as well.")
-    if is_loopback(urlsplit(api_url).hostname or ""):
-        found.append("That address leads nowhere on another machine: drumbeat up --listen ADDRESS opens this one to others.")
+    if is_here and not has_own_authority:
+        found.append(f"Nobody but this machine reaches {api_url}: drumbeat up --listen ADDRESS opens it to others.")
+    elif trust:
+        found.append("What … stands for is told by drumbeat up --listen at its start; in place of the fingerprint ca.pem and "
+                     "--api-ca-file do as well.")
     return found
 
 

@@ -226,7 +226,10 @@ def test_hints_for_a_token_that_was_made():
     own = enrolment_command.hints("https://192.0.2.7:8480", has_own_authority=True)
     assert "--api-url https://192.0.2.7:8480 --api-fingerprint" in own[0]
     assert "--api-ca-file" in own[2]
-    assert "drumbeat up --listen" in enrolment_command.hints("http://127.0.0.1:8480", has_own_authority=False)[-1]
+    open_elsewhere = enrolment_command.hints("https://127.0.0.1:8480", has_own_authority=True)
+    assert "--api-url https://… --api-fingerprint SHA256:…" in open_elsewhere[0]
+    assert "127.0.0.1" not in "".join(open_elsewhere)
+    assert "drumbeat up --listen ADDRESS opens it" in enrolment_command.hints("http://127.0.0.1:8480", has_own_authority=False)[-1]
 
 
 def test_hints_for_a_credential_issued_by_hand():
