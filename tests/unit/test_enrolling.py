@@ -229,7 +229,7 @@ def test_hints_for_a_token_that_was_made():
     open_elsewhere = enrolment_command.hints("https://127.0.0.1:8480", has_own_authority=True)
     assert "--api-url https://… --api-fingerprint SHA256:…" in open_elsewhere[0]
     assert "127.0.0.1" not in "".join(open_elsewhere)
-    assert "drumbeat up --listen ADDRESS opens it" in enrolment_command.hints("http://127.0.0.1:8480", has_own_authority=False)[-1]
+    assert "--listen ADDRESS opens it" in enrolment_command.hints("http://127.0.0.1:8480", has_own_authority=False)[-1]
 
 
 def test_hints_for_a_credential_issued_by_hand():
