@@ -15,7 +15,8 @@ from compose.programs import free_port, is_port_free, write_private
 LEAST_FREE_BYTES = 128 << 20
 """Room for a fresh Postgres and its log; below this it would die of the full disk, and less clearly."""
 
-USERS = ("ingest", "scheduler", "operator", "agent", "database")
+USERS = ("ingest", "scheduler", "operator", "agent", "database", "database-api", "database-notifier", "database-scheduler")
+"""Of the broker and of Postgres."""
 
 
 class DataDirectoryError(Exception):
@@ -96,13 +97,18 @@ def locked(data: Path) -> Iterator[None]:
 def read_state(data: Path) -> State:
     """What is kept, or fresh secrets at the first start. Raises DataDirectoryError for a damaged file."""
     try:
-        return msgspec.json.decode((data / "state.json").read_bytes(), type=State)
+        found = msgspec.json.decode((data / "state.json").read_bytes(), type=State)
     except FileNotFoundError:
         state = new_state()
         write_state(data, state)
         return state
     except (OSError, msgspec.DecodeError) as error:
         raise DataDirectoryError(f"cannot read {data / 'state.json'}: {error}") from None
+    if set(USERS) <= set(found.passwords):
+        return found
+    state = msgspec.structs.replace(found, passwords=new_state().passwords | found.passwords)  # an older drumbeat had fewer
+    write_state(data, state)
+    return state
 
 
 def write_state(data: Path, state: State) -> None:

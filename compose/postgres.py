@@ -4,6 +4,7 @@
 run as root, so root runs it as an account without rights (drumbeat, postgres or nobody, whichever exists first).
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import importlib.util
@@ -15,10 +16,17 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from compose.programs import Account, Program, write_private
 
+if TYPE_CHECKING:
+    from shared import database
+
 ROLE = DATABASE = "drumbeat"
+SERVICES = ("api", "notifier", "scheduler")
+"""Services with a user of their own, whose rights are those of the role drumbeat_NAME. Ingest is the owner: it migrates."""
 ACCOUNTS = ("drumbeat", "postgres", "nobody")
 
 OPTIONS: Mapping[str, str] = {
@@ -70,9 +78,49 @@ def program(cluster: Cluster, port: int, options: Mapping[str, str] | None = Non
                    grace_seconds=30.0)
 
 
-def url(port: int, password: str, name: str = DATABASE) -> str:
+def url(port: int, password: str, name: str = DATABASE, user: str = ROLE) -> str:
     """The database's URL."""
-    return f"postgresql://{ROLE}:{password}@127.0.0.1:{port}/{name}"
+    return f"postgresql://{user}:{password}@127.0.0.1:{port}/{name}"
+
+
+def write_users(owner: str, addresses: Mapping[str, str]) -> None:
+    """Give services their users where they do not get in by their URLs yet; `owner` is the owner's URL. Raises PostgresError.
+
+    What the roles of these users may do is said by the migrations.
+    """
+    from shared import database
+
+    try:
+        missing = [name for name, address in addresses.items() if not _lets_in(address)]
+        if missing:
+            with database.open_connection(owner, "drumbeat-up") as connection:
+                for name in missing:
+                    _write_user(connection, name, str(urlsplit(addresses[name]).password))
+    except database.Unavailable as error:
+        raise PostgresError(f"the embedded Postgres does not take the users of the services: {error}") from None
+
+
+def _lets_in(address: str) -> bool:
+    from shared import database
+
+    try:
+        database.open_connection(address, "drumbeat-up").close()
+    except database.Unavailable:
+        return False
+    return True
+
+
+def _write_user(connection: "database.Connection", name: str, password: str) -> None:
+    """`name` is one of SERVICES. The password is sent as its verifier: it can stand in no log of Postgres."""
+    from shared import database
+
+    for made in (f"drumbeat_{name} NOLOGIN", f"{name} LOGIN"):
+        with contextlib.suppress(*database.RoleExists):  # made before, or just now by the migrations
+            connection.execute(f"CREATE ROLE {made}")
+    verifier = connection.pgconn.encrypt_password(password.encode(), name.encode(), b"scram-sha-256").decode()
+    with connection.transaction():
+        connection.execute(f"GRANT drumbeat_{name} TO {name}")
+        connection.execute(f"ALTER ROLE {name} LOGIN PASSWORD '{verifier}'")
 
 
 def wait_until_ready(address: str, is_alive: Callable[[], bool], timeout: float = READY_SECONDS) -> bool:

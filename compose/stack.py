@@ -35,6 +35,7 @@ class Stack:
     probe_ports: Mapping[str, int]
     broker_urls: Mapping[str, str] = dataclasses.field(repr=False)
     database_url: str = dataclasses.field(repr=False)
+    """The owner's."""
     token: str = dataclasses.field(repr=False)
     topic_root: str = DEFAULT_ROOT
     log_level: str = "info"
@@ -44,6 +45,8 @@ class Stack:
     """Of the embedded broker; 0 where there is one's own."""
     broker_files: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """What the broker is to be trusted by, and what it is shown, by variable."""
+    database_urls: Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    """Of the services that have a user of their own."""
 
     @property
     def api_url(self) -> str:
@@ -101,7 +104,7 @@ def _assumed(stack: Stack, name: str) -> dict[str, str]:
 def _own(stack: Stack, name: str) -> dict[str, str]:
     if name == "agent":
         return {"DRUMBEAT_HOST": stack.host, "DRUMBEAT_INTERVAL": f"{stack.interval:g}"}
-    database = {"DRUMBEAT_DATABASE_URL": stack.database_url}
+    database = {"DRUMBEAT_DATABASE_URL": stack.database_urls.get(name, stack.database_url)}
     if name == "api":
         return database | {"DRUMBEAT_PORT": str(stack.api_port), "DRUMBEAT_BOOTSTRAP_TOKEN": stack.token,
                            "DRUMBEAT_TOPIC_ROOT": stack.topic_root, **_listener(stack), **_own_host(stack)}

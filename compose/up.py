@@ -176,14 +176,20 @@ def _plan(wanted: Settings, data: Path, state: State, exposed: Exposure | None) 
         broker_port = ports["broker"] if exposed is None else wanted.broker_port or ports["broker_tls"]
         local = exposure.in_url(exposed.local) if exposed else ""
         broker_urls = {name: nats.url(broker_port, user, words[name], local) for name, user in users.items()}
-    database_url = wanted.database_url
+    database_url, database_urls = wanted.database_url, {}
     if database_url == EMBEDDED:
         database_url = postgres.url(ports["database"], words["database"])
+        database_urls = {name: postgres.url(ports["database"], word, user=name) for name, word in _user_passwords(state).items()}
     return Stack(data=data, host=host, interval=wanted.interval, api_port=wanted.port or ports["api"],
                  probe_ports={name: ports[name] for name in stack.PROBED}, broker_urls=broker_urls, database_url=database_url,
-                 token=state.token, topic_root=wanted.topic_root, log_level=wanted.log_level, log_format=wanted.log_format,
-                 exposure=exposed, broker_port=broker_port,
+                 database_urls=database_urls, token=state.token, topic_root=wanted.topic_root, log_level=wanted.log_level,
+                 log_format=wanted.log_format, exposure=exposed, broker_port=broker_port,
                  broker_files={name: str(file.absolute()) for name, file in zip(stack.BROKER_FILES, files, strict=True) if file})
+
+
+def _user_passwords(state: State) -> dict[str, str]:
+    """Passwords of those services that have a user of their own in our Postgres."""
+    return {name: state.passwords[f"database-{name}"] for name in postgres.SERVICES}
 
 
 def _welcome(wanted: Settings, plan: Stack, environ: Mapping[str, str], started_at: float) -> Welcome:
@@ -194,7 +200,7 @@ def _welcome(wanted: Settings, plan: Stack, environ: Mapping[str, str], started_
 
 
 def _await_servers(plan: Stack, supervisor: Supervisor, stopping: threading.Event) -> None:
-    """Wait for our own servers. Raises PostgresError or NatsError with the last words of the one that fails."""
+    """Wait for our own servers, and have ours let the services in. Raises PostgresError or NatsError, with its last words."""
     tls = bus.Tls(plan.exposure.files.ca_file) if plan.exposure else None
     for name, wait, address, error in (
             ("broker", partial(nats.wait_until_ready, tls=tls), plan.broker_urls["operator"], NatsError),
@@ -205,6 +211,8 @@ def _await_servers(plan: Stack, supervisor: Supervisor, stopping: threading.Even
         child.join_output()
         raise error(f"the embedded {name} does not start; the end of {plan.data / 'logs' / name}.log:\n"
                     + "\n".join(child.tail()))
+    if not stopping.is_set():
+        postgres.write_users(plan.database_url, plan.database_urls)
 
 
 def _is_wanted(child: Child, stopping: threading.Event) -> bool:

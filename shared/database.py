@@ -66,6 +66,9 @@ PROBE_ROWS = 100_000
 Forbidden = psycopg.errors.InsufficientPrivilege
 """The role may not do this."""
 
+RoleExists = (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation)
+"""There is such a role; the second where two make it at once."""
+
 LockTimeout = psycopg.errors.LockNotAvailable
 """Somebody else held a lock for longer than `lock_timeout`."""
 

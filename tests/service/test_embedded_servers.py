@@ -49,6 +49,22 @@ def test_postgres_survives_kill_and_continues(data_directory):
     assert stat.S_IMODE((data_directory / "postgres").stat().st_mode) == 0o700
 
 
+def test_services_have_users_of_their_own(postgres_server):
+    """Made where they are missing, with the rights of their role alone; another password takes the place of the one before."""
+    port = int(postgres_server.url.split(":")[-1].split("/")[0])
+    for word in ("first", "second", "second"):
+        addresses = {name: postgres.url(port, word, user=name) for name in postgres.SERVICES}
+        postgres.write_users(postgres_server.url, addresses)
+        for name, address in addresses.items():
+            with database.open_connection(address, "test") as connection:
+                assert connection.execute("SELECT rolname FROM pg_roles WHERE pg_has_role(oid, 'USAGE') AND rolname LIKE 'drum%'"
+                                          ).fetchall() == [(f"drumbeat_{name}",)]
+                assert connection.execute("SELECT rolsuper OR rolcreaterole OR rolcreatedb FROM pg_roles WHERE rolname = %s",
+                                          [name]).fetchone() == (False,)
+    with pytest.raises(database.Unavailable, match="password"):
+        database.open_connection(postgres.url(port, "first", user="api"), "test")
+
+
 def _client(address, received, *subscriptions):
     def note(topic, payload, retained):
         received.append((topic.decode(), payload, retained))
