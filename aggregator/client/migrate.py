@@ -10,8 +10,8 @@ from aggregator.client import screen
 from shared import database, logs, settings
 from shared.settings import SettingsError
 
-MEANING = ("Migrations go forward only and run under a lock, so any number of services may start at once. Ingest and "
-           "the API do this themselves when they start; this command is for those who want it done before.")
+MEANING = ("Migrations go forward only and run under a lock, so any number of services may start at once. Services whose "
+           "user owns the schema do this themselves when they start; this command is for those who want it done before.")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
