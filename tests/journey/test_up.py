@@ -13,7 +13,7 @@ import time
 import pytest
 from up_rig import HOST, count_samples, pid_of, processes_of, running, told
 
-from shared import bus
+from shared import bus, database
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -144,6 +144,32 @@ def test_a_second_up_continues(data_directory, eventually):
         rows, messages = count_samples(up)
         assert rows == messages
         assert up.stop() == 0
+
+
+def test_services_have_users_of_their_own_from_the_next_start_on(data_directory, eventually):
+    """A data directory of an older drumbeat, whose services were all the owner, goes on; each service then has its own user."""
+    with running(data_directory, "--without", "agent") as up:
+        up.wait_for("Ctrl-C stops everything")
+        eventually(lambda: _users(up) == USERS, 30)
+        assert up.stop() == 0
+    file = data_directory / "state.json"
+    state = json.loads(file.read_text())
+    state["passwords"] = {name: word for name, word in state["passwords"].items() if not name.startswith("database-")}
+    file.write_text(json.dumps(state))
+    with running(data_directory, "--without", "agent") as up:
+        up.wait_for("Ctrl-C stops everything")
+        eventually(lambda: _users(up) == USERS, 30)
+        assert up.stop() == 0
+
+
+USERS = {("drumbeat-api", "api"), ("drumbeat-notifier", "notifier"), ("drumbeat-scheduler", "scheduler")}
+
+
+def _users(up):
+    """Services other than ingest that are connected, and as whom."""
+    with database.open_connection(up.env["DRUMBEAT_DATABASE_URL"], "test") as connection:
+        return set(connection.execute("SELECT application_name, usename FROM pg_stat_activity WHERE application_name IN "
+                                      "('drumbeat-api', 'drumbeat-notifier', 'drumbeat-scheduler')").fetchall())
 
 
 def test_a_killed_up_leaves_no_orphan_and_is_continued(data_directory, eventually):
