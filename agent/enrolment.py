@@ -120,7 +120,7 @@ def _read(shown: str, status: int, text: bytes, retry_after: str | None) -> Join
         detail = msgspec.json.decode(text, type=_Told).detail[:500]
     except msgspec.MsgspecError:
         detail = ""
-    wait = f"; try again in {retry_after} s" if retry_after else ""
+    wait = f"; try again in {retry_after} s" if retry_after and f" in {retry_after} s" not in detail else ""
     said = "".join(char if char.isprintable() else "?" for char in detail) or http.client.responses.get(status, "")
     raise EnrolmentError(f"{shown} refuses ({status}): {said}{wait}")
 

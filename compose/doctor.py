@@ -10,9 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from compose.checks import broker, encryption, machine, service
-from compose.checks import database as postgres
 from compose.checks.finding import Finding, unknown
-from shared import bus, database, logs, settings, topics
+from shared import bus, logs, settings, topics
 from shared.settings import SettingsError
 
 MEANING = ("Each finding says what it means and how to mend it. What cannot be looked at, because its URL is not known, "
@@ -30,6 +29,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         description="Postgres to examine: postgresql://user:password@host:5432/name")] = None
     api_url: Annotated[str | None, Meta(description="REST API to examine: http://host:8480")] = None
     token: Annotated[str | None, Meta(description="token to try on the REST API")] = None
+    host: Annotated[str | None, Meta(description="name of this host: where it is the user of --broker-url, only what its agent "
+                                                 "may do is tried")] = None
     topic_root: Annotated[str, Meta(description="root of drumbeat's topics")] = topics.DEFAULT_ROOT
     broker_ca_file: Annotated[Path | None, Meta(description="CA that signed the broker's certificate")] = None
     broker_cert_file: Annotated[Path | None, Meta(description="our certificate, for brokers that want one")] = None
@@ -80,6 +81,9 @@ def _database(own: Settings, told: dict[str, int]) -> Iterator[Finding]:
     if not own.database_url:
         yield unknown("database", "not looked at: no --database-url (DRUMBEAT_DATABASE_URL)", _NEEDS_URL)
         return
+    from compose.checks import database as postgres  # an agent's machine has no psycopg
+    from shared import database
+
     try:
         yield from postgres.check(own.database_url, told)
     except database.DatabaseUrlError as error:
@@ -92,7 +96,7 @@ def _broker(own: Settings, hosts: int | None) -> Iterator[Finding]:
         return
     tls = bus.Tls(own.broker_ca_file, own.broker_cert_file, own.broker_key_file)
     try:
-        yield from broker.check(own.broker_url, tls, own.topic_root, hosts)
+        yield from broker.check(own.broker_url, tls, own.topic_root, hosts, own.host)
         yield from encryption.broker(own.broker_url, tls)
     except bus.BusError as error:
         raise SettingsError(f"--broker-url: {error}") from None

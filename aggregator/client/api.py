@@ -138,7 +138,7 @@ def refusal(base: str, status: int, detail: str) -> str:
     if status == 403:
         return f"{base}: this token may not do that: {detail}"
     if status == 429:
-        return f"{base} has had enough requests of this token: {detail}; --rate-limits of drumbeat api sets how many"
+        return f"{base} has had enough requests: {detail}; --rate-limits of drumbeat api sets how many"
     if status == 503:
         return f"{base} is not ready: {detail}; {base}/readyz says what is missing"
     return f"{base} answers {status}: {detail}"

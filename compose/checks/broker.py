@@ -56,13 +56,16 @@ class _Ear:
 class Examination:
     """The checks of one broker, in order; the later ones rest on the earlier."""
 
-    def __init__(self, url: str, tls: bus.Tls, root: str, hosts: int | None) -> None:
-        self._brokers, self._tls, self._root, self._hosts = bus.read_brokers(url), tls, root, hosts
+    def __init__(self, url: str, tls: bus.Tls, root: str, hosts: int | None, host: str | None) -> None:
+        self._brokers, self._tls, self._root, self._hosts, self._host = bus.read_brokers(url), tls, root, hosts, host
         self._scratch = f"{root}/doctor/{secrets.token_hex(6)}"
         self._kind = ""
 
     def findings(self) -> Iterator[Finding]:
         """Everything that can be found out."""
+        if self._host and self._brokers[0].username == self._host:
+            yield from self._as_agent(self._host)
+            return
         ear = self._ear(f"{self._scratch}/+")
         try:
             if not ear.open():
@@ -96,6 +99,19 @@ class Examination:
             return fail("broker", f"{where}: {error}", "mend TLS as it says")
         return fail("broker", f"{where} cannot be reached: {error or 'no answer'}",
                     "is the broker (or drumbeat up) running, and is --broker-url right?")
+
+    def _as_agent(self, host: str) -> Iterator[Finding]:
+        """What the credential of an agent lets us find out: it may try nothing, and should not."""
+        ear = self._ear(f"{self._root}/agent/+/{host}/down/+")
+        try:
+            if not ear.open():
+                yield self._unreachable(ear.client.last_error)
+                return
+            yield ok("broker", f"connected to {ear.client.broker} with the credential of {host}'s agent")
+            yield unknown("broker rights", "an agent's credential may try nothing else",
+                          "look at the rest where drumbeat up runs, or as service.operator")
+        finally:
+            ear.client.close()
 
     def _strangers(self, broker: bus.Broker) -> Finding:
         nobody = _Ear([dataclasses.replace(broker, username=None, password=None)], self._tls)
@@ -207,6 +223,9 @@ def make(version: str, *, is_refused: bool, hosts: int | None) -> Finding:
     return unknown("broker make", "the broker does not say what it is (this user may not read $SYS)")
 
 
-def check(url: str, tls: bus.Tls, root: str, hosts: int | None) -> Iterator[Finding]:
-    """Findings about the broker at `url`; `hosts` is the size of the fleet where known. Raises bus.BusError."""
-    return Examination(url, tls, root, hosts).findings()
+def check(url: str, tls: bus.Tls, root: str, hosts: int | None, host: str | None = None) -> Iterator[Finding]:
+    """Findings about the broker at `url`; `hosts` is the size of the fleet where known. Raises bus.BusError.
+
+    `host`: the machine that we are on; where that is the user of the URL, the credential is that of its agent.
+    """
+    return Examination(url, tls, root, hosts, host).findings()

@@ -1,5 +1,6 @@
 """What the rules that `drumbeat acl` writes let each credential do, on a real NATS and a real Mosquitto as they are shipped."""
 
+import json
 import secrets
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from access_rig import MOSQUITTO, Fleet
 from broker_rules import HEARS, SAYS, TOPICS, Spy
 
+from compose import doctor
 from shared import database
 
 AGENT = "web-1"
@@ -123,3 +125,14 @@ def test_passwords_count(fleet):
         with Spy(f"mqtt://{user}:{word}@127.0.0.1:{fleet.port}") as stranger:
             assert stranger.refusal
             assert not stranger.is_connected
+
+
+def test_the_doctor_does_not_ask_for_more_rights_for_an_agent(urls, tmp_path, capsys):
+    """On an agent's machine it sees that the credential is good, and gives no advice that would open others' topics to it."""
+    environ = {"DRUMBEAT_DATA": str(tmp_path)}
+    assert doctor.main(["--json"], environ | {"DRUMBEAT_BROKER_URL": urls[AGENT], "DRUMBEAT_HOST": AGENT}) == 0
+    found = {one["check"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert (found["broker"]["level"], found["broker rights"]["level"]) == ("ok", "unknown")
+    assert "grant" not in found["broker rights"]["mend"]
+    assert doctor.main(["--json"], environ | {"DRUMBEAT_BROKER_URL": urls["backup"]}) == 1, "a program with too few rights"
+    assert "grant this user" in capsys.readouterr().out

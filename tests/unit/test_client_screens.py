@@ -107,7 +107,7 @@ def test_a_limit_that_is_over_soon_is_waited_for_once(waits, after, expected):
         if expected and answers is not left:
             assert ask() == {"a": 1}
             continue
-        with pytest.raises(api.ApiError, match=r"has had enough requests of this token: 30 requests in 60 s.*--rate-limits"):
+        with pytest.raises(api.ApiError, match=r"has had enough requests: 30 requests in 60 s.*--rate-limits"):
             ask()
     assert slept == expected * 2
 
