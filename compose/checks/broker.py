@@ -92,7 +92,7 @@ class Examination:
         where = ", ".join(map(str, self._brokers))
         if "refused: " in error and "subscription" not in error:
             return fail("broker", f"{where} refuses the connection: {error}",
-                        "check the user name and password in --broker-url")
+                        "check the user name and password in --broker-url; drumbeat enroll --replace gets an agent others")
         if "subscription refused" in error:
             return fail("broker", error, _RIGHTS.format(self._root))
         if any(word in error for word in ("certificate", "TLS")):
