@@ -36,6 +36,7 @@ def restore(connection: Connection, directory: Path, manifest: Manifest, *, forc
         if not force and (used := [table for table in here if table not in _FRESH and _has_rows(connection, table)]):
             raise BackupError(f"the database is in use: {', '.join(used)} hold rows; restore into a fresh one, or give --force, "
                               "which deletes everything that it holds, history included")
+        followed = _fetch_version(connection) if "configuration" in here else 1
         _empty(connection, all_of_it=force)
         done = 0
         for name, file in manifest.tables.items():
@@ -45,6 +46,7 @@ def restore(connection: Connection, directory: Path, manifest: Manifest, *, forc
             _restore_file(connection, name, file, path_of(directory, name, file), told)
             done += file.bytes
         _set_counters(connection, here)
+        _count_on(connection, followed)
 
 
 def revision(connection: Connection) -> str:
@@ -119,6 +121,19 @@ def _copy(connection: Connection, table: str, file: File, path: Path, report: _T
             raise BackupError(f"table {table}: {str(error).partition(chr(10))[0]}") from None
         if cursor.rowcount != file.rows:
             raise BackupError(f"table {table}: {cursor.rowcount} rows of {file.rows} were taken")
+
+
+def _fetch_version(connection: Connection) -> int:
+    """Of the credentials, as whoever keeps a broker in step knows it; 1 where none was ever issued."""
+    row = connection.execute("SELECT version FROM configuration WHERE name = 'credentials'").fetchone()
+    return 1 if row is None else int(row[0])
+
+
+def _count_on(connection: Connection, followed: int) -> None:
+    """Other credentials under a version that is known already would not be seen."""
+    if followed > 1:
+        connection.execute("UPDATE configuration SET version = version + 1 WHERE name = 'credentials' AND version = %s",
+                           [followed])
 
 
 def _set_counters(connection: Connection, tables: Sequence[str]) -> None:

@@ -271,6 +271,19 @@ def test_a_broker_kept_in_step_is_no_service_at_work(filled, second_url, tmp_pat
         assert next(seen) == {"web-1": "b"}
 
 
+def test_restored_credentials_are_news_whatever_their_version(filled, second_url, tmp_path, monkeypatch):
+    """Where both databases have changed equally often, whoever keeps a broker in step still sees that credentials are others."""
+    monkeypatch.setattr(membership, "POLL_SECONDS", 0.01)
+    for url in (filled, second_url):
+        with database.open_connection(url, "tests") as connection:
+            connection.execute("UPDATE configuration SET version = 3 WHERE name = 'credentials'")
+    made = written(filled, tmp_path)
+    with contextlib.closing(membership.changes(second_url, "bcrypt", threading.Event())) as seen:
+        assert next(seen) == {}
+        assert drumbeat("restore", made, "--database-url", second_url, "--force") == 0
+        assert next(seen) == {"web-1": "b"}
+
+
 def test_a_backup_is_whole_or_not_there(filled, tmp_path):
     """One that breaks off leaves nothing; the newest are kept, and what is no backup stays."""
     def break_off():
