@@ -196,11 +196,19 @@ def _follow(own: Settings, rules: Rules, directory: Path) -> int:
     return 0
 
 
+def read_pid(file: Path) -> int:
+    """The process that a pid file names. Raises OSError, and ValueError for what stands for many processes or none."""
+    pid = int(file.read_text())
+    if pid < 2:
+        raise ValueError(f"{file} says {pid}, which is no broker's process id")
+    return pid
+
+
 def _reload(own: Settings) -> bool:
     """Have the broker read its files; False where that failed, and is to be tried again."""
     try:
         if own.reload_pid_file is not None:
-            os.kill(int(own.reload_pid_file.read_text()), signal.SIGHUP)
+            os.kill(read_pid(own.reload_pid_file), signal.SIGHUP)
         elif own.reload:
             subprocess.run(shlex.split(own.reload), check=True, timeout=RELOAD_TIMEOUT_SECONDS, stdin=subprocess.DEVNULL)
     except (OSError, ValueError, subprocess.SubprocessError) as error:

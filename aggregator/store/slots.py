@@ -12,8 +12,8 @@ from shared.database import Connection
 
 LEASE_SECONDS = 4
 """A standby takes over from a stopped owner within this, a moment to look, and the time to load."""
-LOADING_SECONDS = 30
-"""The first lease: who takes a slot cannot renew while it loads."""
+LOADING_SECONDS = 120
+"""The first lease: who takes a slot cannot renew while it loads. One that is killed meanwhile is told by its connection."""
 STANDBY_LOCK = 0x6472_7362
 """The advisory lock that standbys share that hear the broker."""
 

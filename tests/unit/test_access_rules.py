@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compose import broker_files, grants, membership
+from compose import acl, broker_files, grants, membership
 from compose.grants import Grant
 from shared import cli
 from shared.names import is_host
@@ -61,6 +61,17 @@ def test_what_was_written_is_told(capsys, tmp_path):
     for told in ("written", "as it should be"):
         assert cli.main(["acl", "emqx", "--to", str(tmp_path / "etc")]) == 0
         assert capsys.readouterr().out == f"{tmp_path}/etc: {told}.\n"
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1", "", "mosquitto"])
+def test_a_pid_file_names_one_process(text, tmp_path):
+    """0 and -1 would signal everybody, 1 is nobody's broker."""
+    file = tmp_path / "broker.pid"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="no broker|invalid literal"):
+        acl.read_pid(file)
+    file.write_text("4711\n")
+    assert acl.read_pid(file) == 4711
 
 
 def test_a_user_without_rights_has_none():
