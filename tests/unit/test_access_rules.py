@@ -68,7 +68,7 @@ def test_a_pid_file_names_one_process(text, tmp_path):
     """0 and -1 would signal everybody, 1 is nobody's broker."""
     file = tmp_path / "broker.pid"
     file.write_text(text)
-    with pytest.raises(ValueError, match="no broker|invalid literal"):
+    with pytest.raises(ValueError, match=r"no broker|invalid literal"):
         acl.read_pid(file)
     file.write_text("4711\n")
     assert acl.read_pid(file) == 4711
