@@ -76,6 +76,7 @@ def _logs_end_with_their_test() -> Iterator[None]:
 def _end_logs() -> None:
     root = logging.getLogger()
     root.setLevel(logging.WARNING)
+    logging.getLogger("drumbeat").setLevel(logging.NOTSET)
     for handler in root.handlers[:]:
         if isinstance(handler.formatter, logs._Formatter):
             root.removeHandler(handler)

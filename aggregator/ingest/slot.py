@@ -31,6 +31,8 @@ log = logs.get("ingest")
 BEAT_SECONDS = 0.4
 SLICE_SECONDS = 0.1
 FRAME_SAMPLES = 2000
+BEHIND_SAMPLES = 8000
+"""Of a slot that is behind: every round trip to a busy database then serves four times as many."""
 RENEW_SECONDS = 1.0
 SURE_SECONDS = 2.0
 """What must be left of the lease before anything is published: no database refuses a message that comes too late."""
@@ -62,6 +64,7 @@ class Slot:
         self._collecting = Collecting(connection, lease, shard, client, topics)
         self._farewells = Farewells(connection, lease, client, topics, devices.prefix)
         self._upkeep = upkeep.Upkeep(connection, lease, self._committer, gauges)
+        self._room = FRAME_SAMPLES
         self._touched: set[Stream] = set(shard.unsaved)
         self._heard: set[int] = set()
         self._met: set[int] = set(np.flatnonzero(shard.hosts.newest_ts > 0).tolist())
@@ -124,12 +127,13 @@ class Slot:
     def _read(self) -> None:
         """Wait for the first message, then read in slices until the beat ends or the frame is full."""
         self._receiver.now = self._clock()
-        if not self._client.poll(BEAT_SECONDS, FRAME_SAMPLES) and not self._receiver.batch.messages:
+        if not self._client.poll(BEAT_SECONDS, self._room) and not self._receiver.batch.messages:
             return
         end = time.monotonic() + BEAT_SECONDS
-        while (left := end - time.monotonic()) > 0 and len(self._receiver.batch.samples) < FRAME_SAMPLES:
+        while (left := end - time.monotonic()) > 0 and len(self._receiver.batch.samples) < self._room:
             time.sleep(min(SLICE_SECONDS, left))
-            self._client.poll(0.0, FRAME_SAMPLES)
+            self._client.poll(0.0, self._room)
+        self._room = room_after(self._room, len(self._receiver.batch.samples))
 
     def _store(self, batch: Batch, now: float) -> None:
         frame = self._frame(batch, now)
@@ -212,6 +216,11 @@ class Slot:
             fresh = frame.times[frame.times > frame.received_at - 30]
             if len(fresh):
                 gauges.lag.observe(max(frame.received_at + seconds - float(fresh.min()), 0.0))
+
+
+def room_after(room: int, taken: int) -> int:
+    """How many samples the next frame takes at most, after one with this room took so many: a full one tells of more. Pure."""
+    return min(2 * room, BEHIND_SAMPLES) if taken >= room else FRAME_SAMPLES
 
 
 def _out_of_bounds(intake: frames.Intake, i: int) -> rejects.Reject:
