@@ -13,6 +13,7 @@ from pathlib import Path
 
 from compose import nats, postgres, programs
 from compose.grants import Grant
+from compose.startup import is_ready
 
 TICKS = os.sysconf("SC_CLK_TCK")
 MOSQUITTO_CONF = """
@@ -154,12 +155,3 @@ class Rig:
         """What a program has printed so far."""
         path = self.home / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
-
-
-def is_ready(port):
-    """Whether a service's /readyz says that it works."""
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as reply:
-            return reply.status == 200
-    except OSError:
-        return False

@@ -8,11 +8,12 @@ import statistics
 import time
 from datetime import UTC, datetime, timedelta
 
-from rig import Rig, cpu_seconds, is_ready, rss_mb, wait_for
+from rig import Rig, cpu_seconds, rss_mb, wait_for
 
 from aggregator.store import executions, reading
 from aggregator.store.executions import Filter
 from compose import programs
+from compose.startup import is_ready
 from shared import bus, database
 from shared.topics import Topics
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import psutil
-from rig import Rig, cpu_seconds, is_ready, tree, wait_for
+from rig import Rig, cpu_seconds, tree, wait_for
 from scipy.stats import theilslopes
 
+from compose.startup import is_ready
 from shared import database
 from shared.settings import read_env_file
 

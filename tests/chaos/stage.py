@@ -14,13 +14,13 @@ from ear import Ear
 from ledger import LOAD
 from parts import Part
 from plan import NODES, OWNER
-from rig import is_ready
 from scheduler_rig import schedule, store
 
 from agent import framing
 from agent.bookmark import Bookmark
 from compose import programs
 from compose.programs import Program
+from compose.startup import is_ready
 from shared import database
 
 HERE = Path(__file__).parent

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import conftest
@@ -17,6 +16,7 @@ import pytest
 from ingest_rig import Agent, Clock, Ingest
 
 from compose import doctor, postgres, programs
+from compose.startup import is_ready
 from shared import database
 
 ALLOWED_MB = 60
@@ -56,14 +56,6 @@ def command(topic_root):
     for process in started:
         process.kill()
         process.communicate()
-
-
-def is_ready(port):
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as reply:
-            return reply.status == 200
-    except OSError:
-        return False
 
 
 def resident_mb(process):
