@@ -73,7 +73,10 @@ class _Paho(paho.Client):
 
 
 class Client:
-    """An MQTT client driven by `poll`. Not thread-safe: one thread owns it."""
+    """An MQTT client driven by `poll`. Not thread-safe: one thread owns it.
+
+    `may_publish`: asked before every message; where it says no, nothing is handed over, as without a connection.
+    """
 
     def __init__(self, brokers: Sequence[Broker], client_id: str, on_message: OnMessage, *,
                  subscriptions: Sequence[str] = (), will: Will | None = None, tls: Tls | None = None,
@@ -95,6 +98,7 @@ class Client:
         self._handed = 0
         self._unconfirmed: dict[int, int] = {}
         self.is_connected = False
+        self.may_publish: Callable[[], bool] = lambda: True
         self.connections = 0
         self.failures = 0
         self.last_error = ""
@@ -152,7 +156,7 @@ class Client:
         """Hand one message over for sending; False where there is no connection. Raises BusError for one too large."""
         if len(payload) > MAX_PACKET_BYTES - 1024:
             raise BusError(f"message for {topic} is {len(payload)} bytes; at most {MAX_PACKET_BYTES - 1024}")
-        if self._paho is None or not self.is_connected:
+        if self._paho is None or not self.is_connected or not self.may_publish():
             return False
         sent = self._paho.publish(topic, payload, qos, retain)
         if sent.rc != paho.MQTT_ERR_SUCCESS:
@@ -174,7 +178,7 @@ class Client:
 
     def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> int:
         """Publish many (topic, payload) at QoS 0 with one write; the number handed over, 0 where there is no connection."""
-        if self._paho is None or not self.is_connected or not messages:
+        if self._paho is None or not self.is_connected or not messages or not self.may_publish():
             return 0
         if self._paho.want_write():  # a packet may be half sent: stay behind it
             return sum(self.publish(topic, payload) for topic, payload in messages)

@@ -35,7 +35,7 @@ BEHIND_SAMPLES = 8000
 """Of a slot that is behind: every round trip to a busy database then serves four times as many."""
 RENEW_SECONDS = 1.0
 SURE_SECONDS = 2.0
-"""What must be left of the lease before anything is published: no database refuses a message that comes too late."""
+"""What must be left of the lease when publishing begins: no database refuses a message that comes too late."""
 DEAF_SECONDS = 5.0
 """Without a broker for so long, the slot is left to a standby that has one."""
 CHECKPOINT_MAX_SECONDS = 12.0
@@ -70,6 +70,8 @@ class Slot:
         self._met: set[int] = set(np.flatnonzero(shard.hosts.newest_ts > 0).tolist())
         self._checkpoint_at = self._fleet_at = self._held_to = 0.0
         self._connected_at = clock.steady()
+        client.may_publish = self._may_publish
+        self._is_unsaid = False
         self.has_committed = False
         self._upkeep.rooms_at = clock()
 
@@ -104,6 +106,15 @@ class Slot:
         if step:
             logs.event(log, "the database's clock was set, the slot is loaded anew", logging.WARNING, seconds=round(step, 1))
             raise TimeJumpedError
+        if self._is_unsaid:  # still ours: what was not said is said with a new connection
+            self._is_unsaid = False
+            self._client.drop()
+
+    def _may_publish(self) -> bool:
+        """Whether the lease holds now: who was stopped just before a message must not send it over those of a new owner."""
+        is_held = self._clock.steady() < self._held_to
+        self._is_unsaid |= not is_held
+        return is_held
 
     def _listen(self) -> None:
         """Raises DeafError where a standby would hear more."""

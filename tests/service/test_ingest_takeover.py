@@ -14,6 +14,7 @@ import pytest
 from ingest_rig import Agent
 from tcp_proxy import Proxy
 
+from aggregator.ingest import outgoing
 from aggregator.ingest.commit import Committer
 from aggregator.store import slots
 from compose import programs
@@ -87,12 +88,14 @@ def published(monkeypatch):
     publish, publish_all = bus.Client.publish, bus.Client.publish_all
 
     def noted(client, topic, payload, **options):
-        heard.append((client, topic))
-        return publish(client, topic, payload, **options)
+        sent = publish(client, topic, payload, **options)
+        heard.extend([(client, topic)] if sent else [])
+        return sent
 
     def all_noted(client, messages):
-        heard.extend((client, topic) for topic, _ in messages)
-        return publish_all(client, messages)
+        sent = publish_all(client, messages)
+        heard.extend((client, topic) for topic, _ in messages[:sent])
+        return sent
 
     monkeypatch.setattr(bus.Client, "publish", noted)
     monkeypatch.setattr(bus.Client, "publish_all", all_noted)
@@ -120,6 +123,8 @@ def test_an_owner_that_stands_still_is_replaced_and_stays_silent(start, agent, r
     eventually(standby.is_standby, 30)
     agent.sample()
     agent.await_watermark(1)
+    topics = agent.topics
+    eventually(lambda: owner.proxy.published[-2:] == [topics.health(agent.host), topics.fleet_health()])  # all is said
     [(name,)] = rows("SELECT owner FROM slot")
     owner.signal(number)
     agent.seq = 2
@@ -170,6 +175,44 @@ def test_an_owner_stopped_after_its_commit_tells_nothing_any_more(ingest, agent,
     agent.hello()
     agent.await_watermark(2)
     assert rows("SELECT count(*) FROM sample") == [(2,)]
+
+
+@pytest.mark.parametrize("is_taken_over", [True, False], ids=["taken-over", "still-ours"])
+def test_an_owner_stopped_between_two_messages_sends_no_other(ingest, agent, rows, clock, database_url, published, monkeypatch,
+                                                              is_taken_over):
+    """Watermarks were sent, the health of hosts was not: it stays unsaid, or is said by an owner that still is one."""
+    stopped, go_on, watermarks = threading.Event(), threading.Event(), outgoing.Publisher.watermarks
+
+    def tell_and_stop(publisher, streams):
+        told = watermarks(publisher, streams)
+        if told and not stopped.is_set():
+            stopped.set()
+            assert go_on.wait(20)
+        return told
+
+    monkeypatch.setattr(outgoing.Publisher, "watermarks", tell_and_stop)
+    first = ingest()
+    owner = first._client
+    agent.sample()
+    agent.poll(stopped.is_set)
+    clock.stalled += slots.LEASE_SECONDS
+    if is_taken_over:
+        with database.open_connection(database_url, "test") as connection:
+            connection.execute("UPDATE slot SET expires_at = now() - interval '1 second'")
+        standby = ingest(wait=False)
+        agent.poll(lambda: not any(standby.ready().values()), 20)
+        agent.sample()
+        agent.await_watermark(2)
+    del published[:]
+    go_on.set()
+    if is_taken_over:
+        agent.poll(lambda: "standby" in first.ready()["slot"])
+        assert [topic for client, topic in published if client is owner] == []
+    else:
+        agent.poll(lambda: owner.connections == 2)
+        agent.sample()
+        agent.await_watermark(2)
+        agent.poll(lambda: any("/health/web-1" in topic for client, topic in published if client is owner))
 
 
 def test_an_owner_without_a_broker_leaves_its_slot_to_one_that_has_one(ingest, agent, rows, broker, clock):
