@@ -18,6 +18,7 @@ from compose.grants import Grant
 from shared import database, logs
 
 MOSQUITTO = shutil.which("mosquitto") or ("/usr/sbin/mosquitto" if Path("/usr/sbin/mosquitto").exists() else None)
+MEMORY, MEMORY_BYTES = Path("/dev/shm"), 4 << 30  # databases of tests are copied there in a third of the CPU
 MOSQUITTO_CONF = """
 listener {port} 127.0.0.1
 allow_anonymous false
@@ -59,10 +60,14 @@ class Server:
 
 
 def _directory() -> Path:
-    """A directory that the account of Postgres can enter too; pytest's own are closed to it."""
-    path = Path(tempfile.mkdtemp(prefix="drumbeat-test-", dir="/tmp"))
+    """A directory that the account of Postgres can enter too; pytest's own are closed to it. In memory where there is room."""
+    path = Path(tempfile.mkdtemp(prefix="drumbeat-test-", dir=MEMORY if _has_room(MEMORY) else "/tmp"))
     path.chmod(0o711)
     return path
+
+
+def _has_room(directory: Path) -> bool:
+    return os.access(directory, os.W_OK) and shutil.disk_usage(directory).free > MEMORY_BYTES
 
 
 @pytest.fixture(autouse=True)
