@@ -57,6 +57,10 @@ class Alerting:
         self._written: list[alerts.Written | None] = []
         self.failed = ""
 
+    def excuse(self) -> None:
+        """Ingest was held up, and what hosts sent is still to be read: they are given time as after a new connection."""
+        self._connections = 0
+
     def hear(self, batch: Batch, now: float) -> None:
         """Take up what others did since the last beat."""
         if not self._client.is_connected:

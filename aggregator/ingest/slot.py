@@ -38,6 +38,8 @@ SURE_SECONDS = 2.0
 """What must be left of the lease when publishing begins: no database refuses a message that comes too late."""
 DEAF_SECONDS = 5.0
 """Without a broker for so long, the slot is left to a standby that has one."""
+HELD_UP_SECONDS, EXCUSED_SECONDS = 5.0, 300.0
+"""After a beat that took longer, hosts are given time before they are called silent; not again within so long."""
 CHECKPOINT_MAX_SECONDS = 12.0
 FLEET_SECONDS = 10.0
 
@@ -69,7 +71,8 @@ class Slot:
         self._heard: set[int] = set()
         self._met: set[int] = set(np.flatnonzero(shard.hosts.newest_ts > 0).tolist())
         self._checkpoint_at = self._fleet_at = self._held_to = 0.0
-        self._connected_at = clock.steady()
+        self._connected_at = self._listened_at = clock.steady()
+        self._excused_at = self._listened_at - EXCUSED_SECONDS
         client.may_publish = self._may_publish
         self._is_unsaid = False
         self.has_committed = False
@@ -118,7 +121,11 @@ class Slot:
 
     def _listen(self) -> None:
         """Raises DeafError where a standby would hear more."""
-        at = self._clock.steady()
+        before = self._listened_at
+        at = self._listened_at = self._clock.steady()
+        if at - before > HELD_UP_SECONDS and at - self._excused_at > EXCUSED_SECONDS:
+            self._excused_at = at
+            self._alerting.excuse()
         if self._client.is_connected:
             self._connected_at = at
         elif at - self._connected_at >= DEAF_SECONDS:

@@ -295,7 +295,7 @@ def pass_time(agent, clock, rows):
         for part in (seconds - 4, 4):
             before = rows("SELECT expires_at FROM slot")
             clock.ahead += part
-            agent.poll(lambda before=before: rows("SELECT expires_at FROM slot") != before)  # renewed every 3 s, in a beat
+            agent.poll(lambda before=before: rows("SELECT expires_at FROM slot") != before)  # renewed in a beat
 
     return passing
 
@@ -315,6 +315,19 @@ def test_a_host_that_falls_silent_is_down_and_its_alerts_unknown(ingest, agent, 
     agent.poll(lambda: down(rows) == [("resolved", "critical")])
     agent.sample({"custom.queue": 50.0}, ts=clock())
     agent.poll(lambda: kinds("queue_long") == ["firing", "unknown", "known"])
+
+
+def test_an_ingest_that_was_held_up_calls_nobody_silent_at_once(ingest, agent, clock, pass_time, rows):
+    """What hosts sent meanwhile is still on its way: they get time as after an outage of the broker, and then their limit."""
+    ingest()
+    agent.sample()
+    agent.await_stored()
+    clock.stalled += 40
+    for _ in range(3):
+        pass_time(5)
+    assert down(rows) == []
+    clock.ahead += 80
+    agent.poll(lambda: down(rows) == [("firing", "critical")])
 
 
 def test_a_last_will_alone_makes_no_host_down(ingest, agent, pass_time, rows):
