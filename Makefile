@@ -43,7 +43,7 @@ up: .venv/.installed
 	@touch $@ .venv/.installed
 
 test: .venv/.dev
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from compose import nats, postgres, programs
@@ -28,6 +29,16 @@ persistence_location {directory}/
 max_queued_messages 20000
 max_packet_size 1048576
 """
+
+
+hypothesis.settings.register_profile("random")
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hypothesis tries the same examples every time, so that what fails is what was changed."""
+    if not config.getoption("--hypothesis-profile"):
+        hypothesis.settings.load_profile("repeatable")
 
 
 class Server:

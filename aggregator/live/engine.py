@@ -13,7 +13,7 @@ lasted for the rule's `for`) → resolved (the value was back for `recover_for`)
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -474,8 +474,18 @@ class Engine:
 
     def _is_silent(self, row: int) -> bool:
         """Whether the host is held to be down, and nothing has come from it since."""
-        return any((alert := self._turns.alerts.get((row, rule.name, ""))) is not None and alert.fired_at is not None
-                   and self._hosts.received_at[row] <= alert.fired_at for rule in self._by_kind.get("host_down", ()))
+        return any(self._hosts.received_at[row] <= at for at in self._down_since(row))
+
+    def _is_down(self, row: int) -> bool:
+        """Whether the host is held to be down, as the ticks have it: what came since the last one does not count."""
+        return any(True for _ in self._down_since(row))
+
+    def _down_since(self, row: int) -> Iterator[float]:
+        """When each host_down alert of a host fired (Unix s), those that were resolved by hand included."""
+        for rule in self._by_kind.get("host_down", ()):
+            alert = self._turns.alerts.get((row, rule.name, ""))
+            if alert is not None and alert.fired_at is not None:
+                yield alert.fired_at
 
     def release(self, alert: Alert) -> None:
         """An alert was resolved by hand, as the table says: it does not fire again before its condition has passed."""
@@ -493,14 +503,16 @@ class Engine:
         composites = self._by_kind.get("composite", ())
         if composites:
             names = {rule.name for rule in composites}
-            rows = hosts_of(changes) | ({key[0] for key in self._turns.conditions.of if key[1] in names} if now else set())
+            rows = hosts_of(changes) | {alert.host.row for alert in self._turns.passed}
+            rows |= {key[0] for key in self._turns.conditions.of if key[1] in names} if now else set()
             if now and self._recompose:
                 rows, self._recompose = rows | {key[0] for key in self._turns.alerts}, False
+            is_hidden = self._is_down if now else self._is_silent
             latest = {(change.alert.host.row, change.alert.rule): change.at for change in changes}
             changes += self._hold(((row, rule.name, ""), float(self._is_composed(row, rule)),
                                    max([float(self._clock[row]) or now, *(latest.get((row, name), 0.0) for name in rule.rules)]))
                                   for row in rows for rule in composites
-                                  if not (self._turns.hides_with_its_host(rule) and self._is_silent(row)))
+                                  if not (self._turns.hides_with_its_host(rule) and is_hidden(row)))
         return changes
 
     def _kind(self, name: str) -> str:

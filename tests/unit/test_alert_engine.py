@@ -598,6 +598,19 @@ def test_an_unknown_alert_is_not_known_before_its_host_is() -> None:
     assert {alert.state for alert in fleet.engine.alerts.values()} == {"firing"}
 
 
+@pytest.mark.parametrize("is_fresh", [True, False], ids=["reports-again", "repeats-itself"])
+def test_a_composite_is_looked_at_when_its_host_is_back(is_fresh: bool) -> None:
+    """However quietly: its host_down was resolved by hand, or nothing but an old sample came; no other change tells of it."""
+    fleet = Fleet(DOWN, BACKUP, Rule(name="any", kind="composite", rules=["backup_failed"]))
+    fleet.cpu([1.0])
+    down, = fleet.tick(20)
+    fleet.engine.release(down.alert)
+    assert told(fleet.event(21, "backup_failed")) == [("backup_failed", "firing")]
+    assert fleet.tick(22) == []
+    assert fleet.send(100 if is_fresh else 0, {"cpu.percent": 1.0}, late=0.2 if is_fresh else 100.2) == []
+    assert told(fleet.tick(101)) == [("any", "firing")]
+
+
 def test_an_event_of_a_host_that_is_down_is_heard() -> None:
     """Events come from others, too: they are told whether or not their host reports."""
     fleet = Fleet(DOWN, BACKUP)
