@@ -2,16 +2,18 @@
 
 import getpass
 import json
+import random
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from agent import enrolment, env_file
-from agent.enrolment import EnrolmentError
+from agent.enrolment import BusyError, EnrolmentError
 from shared import joining, settings
 from shared.brokers import Tls
 from shared.names import host_name, is_host
@@ -35,6 +37,7 @@ class EnrollSettings(Struct, frozen=True, kw_only=True):
                                                      "--listen shows it")] = ""
     replace: Annotated[bool, Meta(description="put the new credential in the place of one that is there")] = False
     insecure: Annotated[bool, Meta(description="allow http:// to another machine: token and password can be read there")] = False
+    retry_for: Annotated[float, Meta(ge=0, description="seconds to go on asking an API that is too busy; 0: ask once")] = 300.0
     json: Annotated[bool, Meta(description="print one JSON document")] = False
 
 
@@ -46,7 +49,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
     tls = Tls(own.api_ca_file, own.api_cert_file, own.api_key_file)
     try:
         env_file.check(data, is_replacing=own.replace)
-        joined = enrolment.fetch(own.api_url, token, host, own.labels, tls=tls, pin=pin)
+        joined = patient(lambda: enrolment.fetch(own.api_url, token, host, own.labels, tls=tls, pin=pin), own.retry_for)
         values = _keep(data, joined)
     except (EnrolmentError, env_file.EnvFileError) as error:
         print(f"drumbeat enroll: {error}", file=sys.stderr)
@@ -59,6 +62,21 @@ def main(argv: Sequence[str], environ: Mapping[str, str]) -> int:
         how = "Start its agent anew, if one runs" if own.replace else "Start its agent"
         print(f"{joined.host} has joined; its credential is in {data / 'env'}. {how}: drumbeat agent --data {data}")
     return 0
+
+
+def patient(ask: Callable[[], joining.Joined], seconds: float, sleep: Callable[[float], None] = time.sleep) -> joining.Joined:
+    """Ask again, for so many seconds, while the API is busy: many machines may join at once. Raises EnrolmentError."""
+    waited = 0.0
+    while True:
+        try:
+            return ask()
+        except BusyError as error:
+            pause = error.seconds + random.uniform(0, 1 + error.seconds / 4)  # noqa: S311
+            if waited + pause > seconds:
+                raise
+            print(f"drumbeat enroll: {error}; asking again after {pause:.0f} s", file=sys.stderr)
+            sleep(pause)
+            waited += pause
 
 
 def _check(own: EnrollSettings) -> tuple[str, bytes | None]:

@@ -19,6 +19,8 @@ from shared.brokers import BusError, Tls
 from shared.joining import Joined
 
 PATIENCE_SECONDS = 15.0
+BUSY, BUSY_SECONDS = (429, 503), 5
+"""What a busy API answers, and when it is asked again where it does not say."""
 NO_FILES = Tls()
 MAX_ANSWER_BYTES = 1_000_000
 _FINGERPRINT = re.compile(r"(?:sha256(?: fingerprint)?[:=])?((?:[0-9a-f]{2}:?){31}[0-9a-f]{2})")
@@ -29,6 +31,14 @@ ALLOWED_URL = "allowed: https://monitor.example:8480"
 
 class EnrolmentError(Exception):
     """There is no credential; the message says why and what to do."""
+
+
+class BusyError(EnrolmentError):
+    """The API takes nothing for now, and nothing has been made. `seconds`: it may be asked again after so many."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class _Told(Struct, frozen=True):
@@ -60,7 +70,7 @@ def fault(url: str, *, is_insecure: bool) -> str:
 def fetch(url: str, token: str, host: str, labels: Mapping[str, str], *, tls: Tls = NO_FILES, pin: bytes | None = None) -> Joined:
     """Enrol `host` at the API. With `pin` its certificate must have that SHA-256, and nothing else is asked of it.
 
-    Nothing is sent before the certificate is known to be right. Raises EnrolmentError.
+    Nothing is sent before the certificate is known to be right. Raises EnrolmentError, BusyError where it is worth another try.
     """
     parts = urlsplit(url)
     port = parts.port or (80 if parts.scheme == "http" else 443)
@@ -122,7 +132,10 @@ def _read(shown: str, status: int, text: bytes, retry_after: str | None) -> Join
         detail = ""
     wait = f"; try again in {retry_after} s" if retry_after and f" in {retry_after} s" not in detail else ""
     said = "".join(char if char.isprintable() else "?" for char in detail) or http.client.responses.get(status, "")
-    raise EnrolmentError(f"{shown} refuses ({status}): {said}{wait}")
+    refused = f"{shown} refuses ({status}): {said}{wait}"
+    if status in BUSY:
+        raise BusyError(refused, float(retry_after) if retry_after and retry_after.isdecimal() else BUSY_SECONDS)
+    raise EnrolmentError(refused)
 
 
 def _shown(url: str) -> str:

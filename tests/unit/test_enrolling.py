@@ -2,9 +2,12 @@
 
 import os
 import stat
+import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import bcrypt
+import msgspec
 import pytest
 
 from agent import enroll, enrolment, env_file
@@ -244,3 +247,56 @@ def test_an_env_file_is_read_back_as_it_was_meant(tmp_path):
     """What is written is what the settings of the agent read."""
     values = joining.environment(JOINED, JOINED.broker_url, "/etc/ca.pem")
     assert read_env_file(env_file.write(tmp_path, values)) == values
+
+
+@pytest.fixture
+def answering():
+    """`answering(status, …)`: the URL of a server that gives these answers, one a request, the last for ever."""
+    servers = []
+
+    def start(*statuses, retry_after="7"):
+        left = list(statuses)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                status = left.pop(0) if len(left) > 1 else left[0]
+                self.rfile.read(int(self.headers["Content-Length"]))
+                body = msgspec.json.encode(JOINED if status == 201 else {"detail": "too many at once"})
+                self.send_response(status)
+                if status in (429, 503) and retry_after:
+                    self.send_header("Retry-After", retry_after)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        servers.append(HTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(("retry_after", "least", "most"), [("7", 7, 9.75), (None, 5, 7.25), ("soon", 5, 7.25)])
+def test_a_busy_api_is_asked_again(answering, capsys, retry_after, least, most):
+    """429 and 503 are waited out for as long as the API says, and a little longer, each machine another little."""
+    url, pauses = answering(429, 503, 201, retry_after=retry_after), []
+    joined = enroll.patient(lambda: enrolment.fetch(url, "dbe_x", "web-1", {}), 60, pauses.append)
+    assert joined.host == "web-1"
+    assert len(pauses) == 2
+    assert all(least <= pause <= most for pause in pauses)
+    assert capsys.readouterr().err.count("asking again") == 2
+
+
+@pytest.mark.parametrize(("status", "seconds", "asked"), [(429, 0, 0), (429, 20, 2), (403, 60, 0), (409, 60, 0), (500, 60, 0)])
+def test_what_is_no_use_asking_again(answering, status, seconds, asked):
+    """No longer than --retry-for, and never where the answer is a refusal."""
+    url, pauses = answering(status), []
+    with pytest.raises(enrolment.EnrolmentError, match=f"{status}.*too many at once"):
+        enroll.patient(lambda: enrolment.fetch(url, "dbe_x", "web-1", {}), seconds, pauses.append)
+    assert len(pauses) == asked
