@@ -74,6 +74,13 @@ def fetch_backfills(engine: Engine, host: int, now: datetime) -> list[dict[str, 
         FROM numbered GROUP BY stretch ORDER BY stretch DESC LIMIT 100""", {"host": host, "now": now})
 
 
+def fetch_epochs(engine: Engine, host: int) -> list[dict[str, Any]]:
+    """The spools that a host has had, newest first: when each was first and last heard of, and up to which seq all is stored."""
+    return fetch_rows(engine, """
+        SELECT lpad(to_hex(epoch), 16, '0') AS epoch, created_at AS began_at, updated_at AS heard_at, contiguous_seq AS stored_to
+        FROM stream WHERE host_id = :host ORDER BY created_at DESC, epoch LIMIT 100""", {"host": host})
+
+
 def fetch_gaps(engine: Engine, host: str | None, before: int | None, limit: int) -> list[dict[str, Any]]:
     """Gaps, newest first, below id `before`; of one host or of all."""
     return fetch_rows(engine, """

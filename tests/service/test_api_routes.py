@@ -193,6 +193,18 @@ def test_what_came_late_is_shown_as_backfill(api: Api) -> None:
                    "received_from": "2026-11-21T10:20:00Z", "received_to": "2026-11-21T10:20:00Z"}
 
 
+def test_the_spools_of_a_host_are_shown(api: Api) -> None:
+    """A spool that was lost or copied shows as a second epoch, the newest first; another host's do not."""
+    for name in ("web-1", "web-2"):
+        host = builders.store_host(api.connection, name)
+        for day, epoch in enumerate((5, -2)):
+            api.connection.execute("INSERT INTO stream (host_id, epoch, contiguous_seq, created_at, updated_at) "
+                                   "VALUES (%s, %s, %s, %s, %s)", [host, epoch, 10 + day, NOW + timedelta(days=day), NOW])
+    assert api.get("/hosts/web-1/gaps")["epochs"] == [
+        {"epoch": "fffffffffffffffe", "began_at": "2026-11-22T12:00:00Z", "heard_at": "2026-11-21T12:00:00Z", "stored_to": 11},
+        {"epoch": "0000000000000005", "began_at": "2026-11-21T12:00:00Z", "heard_at": "2026-11-21T12:00:00Z", "stored_to": 10}]
+
+
 def test_gaps_and_rejects_are_paged_newest_first(api: Api) -> None:
     """Gaps and rejects are lists by cursor, newest first, filtered by host and reason."""
     host = builders.store_host(api.connection)

@@ -126,12 +126,13 @@ def read_sensors(backend: Ready, _: Reader, wanted: Wanted, host: HostName) -> R
 @router.get("/hosts/{host}/gaps", response_model=models.GapsModel)
 def read_gaps(backend: Ready, _: Reader, wanted: Wanted, host: HostName, limit: Limit = 100,
               page: Annotated[Cursor, Query(alias="cursor")] = None) -> Response:
-    """Losses: seqs that the agent had to drop and that will never come, newest first; and what came late but whole."""
+    """Losses: seqs that the agent had to drop and that will never come, newest first; what came late but whole; its spools."""
     number = existing(backend, host)
     gaps = details.fetch_gaps(backend.engine, host, before(page), limit)
     following = cursor([gaps[-1]["id"]]) if len(gaps) == limit else None
-    backfills = details.fetch_backfills(backend.engine, number, backend.now()) if wanted == "json" else []
-    return formats.records(wanted, "gaps", gaps, _GAP_COLUMNS, backfills=backfills, next_cursor=following)
+    more = {} if wanted != "json" else {"backfills": details.fetch_backfills(backend.engine, number, backend.now()),
+                                        "epochs": details.fetch_epochs(backend.engine, number)}
+    return formats.records(wanted, "gaps", gaps, _GAP_COLUMNS, **more, next_cursor=following)
 
 
 def _card_temperatures(sample: newest.Newest | None) -> list[wire.Sensor]:
