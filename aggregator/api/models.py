@@ -184,7 +184,8 @@ _GAP = {"id": 1, "host": "web-1", "epoch": "5f1c9a3e77b0c2d1", "from_seq": 10, "
         "reason": "spool full", "noticed_at": "2026-11-21T08:00:00Z"}
 _BACKFILL = {"from": "2026-11-21T05:00:00Z", "to": "2026-11-21T06:00:00Z", "samples": 720,
              "received_from": "2026-11-21T06:00:03Z", "received_to": "2026-11-21T06:00:21Z"}
-_EPOCH = {"epoch": "5f1c9a3e77b0c2d1", "began_at": "2026-11-01T07:12:46Z", "heard_at": "2026-11-21T08:00:00Z", "stored_to": 344010}
+_EPOCH = {"epoch": "5f1c9a3e77b0c2d1", "began_at": "2026-11-01T07:12:46Z", "heard_at": "2026-11-21T08:00:00Z",
+          "stored_to": 344010}
 
 
 class GapModel(Model):
@@ -224,8 +225,8 @@ class GapsModel(Model):
     model_config = example({"gaps": [_GAP], "backfills": [_BACKFILL], "epochs": [_EPOCH], "next_cursor": None})
     gaps: list[GapModel]
     backfills: list[BackfillModel] = Field(description="of the last 24 hours, newest first, at most 100")
-    epochs: list[EpochModel] = Field(description="newest first, at most 100; each but the oldest began with a spool that was lost, "
-                                                 "made anew or copied to another machine, and what the former still held is gone")
+    epochs: list[EpochModel] = Field(description="newest first, at most 100; each but the oldest began as the spool was lost, "
+                                                 "made anew or copied to another machine; what the former still held is gone")
     next_cursor: str | None
 
 
