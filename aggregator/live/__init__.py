@@ -8,7 +8,7 @@
 * `engine`   what samples, snapshots, events and silence mean for alerts, with these rooms of its own:
   `variants` rules compiled for arrays; `bindings` which numbers of a sample they look at; `rates` changes over a window;
   `conditions` what is not at rest; `transitions` what becomes of alerts; `presence` whether hosts are there; `silence` whether
-  they went together; `containers`
+  they went together; `lateness` whether their samples are news; `containers`
 * `unusual`  the anomaly detector over all hosts, and its open incidents
 * `quiet`    what mutes the alerts that are open
 * `shard`    all of it for one slot, made at its takeover

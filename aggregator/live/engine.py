@@ -26,6 +26,7 @@ from aggregator.live.conditions import Key
 from aggregator.live.containers import Restarts, holding
 from aggregator.live.frame import Frame
 from aggregator.live.hosts import Hosts
+from aggregator.live.lateness import Lateness
 from aggregator.live.layouts import Layouts
 from aggregator.live.minutes import waves
 from aggregator.live.presence import Presence
@@ -39,10 +40,6 @@ from shared.names import metric_name
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-LATE_SECONDS = 120.0
-"""A sample that comes later than its host's samples usually do by this much was sent again, and raises nothing."""
-SET_BACK_SECONDS = 120.0
-"""By how much a host's clock must have been set back to be followed at once; less is waited out."""
 GAP_SECONDS = 60.0
 """After this long without a sample (or 3 intervals), what was pending is cancelled, and begins anew."""
 GONE_SECONDS = 120.0
@@ -71,8 +68,7 @@ class Engine:
         self._recompose = False
         self._snapshot_ts: dict[int, float] = {}
         self._event_ts: dict[Key, float] = {}
-        self._clock, self._lag, self._lag_now = np.zeros(64), np.zeros(64), np.full(64, np.inf)
-        self._lag_minute = 0
+        self._clock, self._lateness = np.zeros(64), Lateness()
 
     @property
     def alerts(self) -> dict[Key, Alert]:
@@ -171,10 +167,9 @@ class Engine:
         count = len(self._hosts)
         self._blocks.grow(count)
         self._presence.grow(count)
+        self._lateness.grow(count)
         while count > len(self._clock):
             self._clock = np.concatenate([self._clock, np.zeros_like(self._clock)])
-            self._lag = np.concatenate([self._lag, np.zeros_like(self._lag)])
-            self._lag_now = np.concatenate([self._lag_now, np.full_like(self._lag_now, np.inf)])
 
     # Samples
 
@@ -183,9 +178,9 @@ class Engine:
         self._grow()
         changes = self._unqueued()
         rows = frame.rows()
-        lag = frame.received_at - frame.times
-        self._note_lag(rows, lag, frame.received_at)
-        is_news = lag <= self._lag[rows] + np.maximum(LATE_SECONDS, 3 * frame.intervals)
+        late = frame.received_at - frame.times
+        self._lateness.note(rows, late, frame.received_at, self._clock, self._hosts.interval[:len(self._hosts)])
+        is_news = self._lateness.is_news(rows, late, frame.intervals)
         drains = self._presence.is_draining(rows)
         np.maximum.at(self._clock, rows[is_news & drains], frame.times[is_news & drains])
         chosen = np.flatnonzero(is_news & ~drains)
@@ -200,20 +195,6 @@ class Engine:
     def _unqueued(self) -> list[Change]:
         changes, self._queued = self._queued, []
         return changes
-
-    def _note_lag(self, rows: Rows, lag: Floats, received_at: float) -> None:
-        """How late each host's samples come at least (its clock may be slow): what was least in the minute before.
-
-        A host whose samples all were older than what had been looked at has set its clock back: from there on it is looked at.
-        """
-        minute = int(received_at // 60)
-        if minute != self._lag_minute:
-            is_known = np.isfinite(self._lag_now) & (minute == self._lag_minute + 1)
-            self._lag = np.where(is_known, np.maximum(self._lag_now, 0.0), 0.0)
-            latest = received_at - self._lag_now
-            self._clock = np.where(is_known & (self._clock > latest + SET_BACK_SECONDS), latest, self._clock)
-            self._lag_now, self._lag_minute = np.full_like(self._lag_now, np.inf), minute
-        np.minimum.at(self._lag_now, rows, lag)
 
     def _samples(self, frame: Frame, chosen: Rows, rows: Rows) -> list[Change]:
         """Samples `chosen` of a frame, of hosts `rows`, each host once."""

@@ -745,3 +745,21 @@ def test_a_clock_that_was_set_back_is_followed():
         heard += fleet.tick(3661 + after)
     assert [change.kind for change in heard if change.alert.rule == CPU.name][:2] == ["pending", "firing"]
     assert not [change for change in heard if change.alert.rule == DOWN.name]
+
+
+def test_a_backlog_is_no_clock_that_was_set_back():
+    """A host that samples rarely sends nothing but old samples for minutes: they are not judged for a second time."""
+    fleet = Fleet(AT_ONCE)
+    fleet.frame([("a", START + 3600, {"cpu.percent": 5.0})], START + 3600.1, 300.0)
+    for after in range(5, 280, 5):
+        assert fleet.frame([("a", START + 10 * after, {"cpu.percent": 99.0})], START + 3600 + after, 300.0) == []
+    assert fleet.frame([("a", START + 3900, {"cpu.percent": 5.0})], START + 3900.1, 300.0) == []
+
+
+def test_a_clock_set_back_of_a_host_that_samples_rarely_is_followed():
+    """Three intervals of old samples alone are a clock that was set back, also where no other host keeps time."""
+    fleet = Fleet(AT_ONCE)
+    fleet.frame([("a", START + 7200, {"cpu.percent": 5.0})], START + 7200.1, 300.0)
+    heard = [(after, change.kind) for after in range(300, 2400, 300)
+             for change in fleet.frame([("a", START + 3600 + after, {"cpu.percent": 99.0})], START + 7200 + after, 300.0)]
+    assert heard == [(1500, "firing")]

@@ -63,7 +63,7 @@ hosts = st.sampled_from(HOSTS)
 class AlertMachine(RuleBasedStateMachine):
     """`table`: alerts by id as the database has them; `now`: Unix s; `sent`: what each host has sent.
 
-    `minutes`: (host, minute) → whether a live sample came in it, where any did.
+    `live`: the minute of the last live sample of each host, since the last restart.
     """
 
     def __init__(self) -> None:
@@ -75,13 +75,11 @@ class AlertMachine(RuleBasedStateMachine):
         self.now, self.connected_at = START, START - 3600
         self.sent: list[tuple[str, float, dict[str, float]]] = []
         self.snapshots: list[wire.Containers] = []
-        self.minutes: dict[tuple[str, int], bool] = {}
+        self.live: dict[str, int] = {}
 
-    def note_minute(self, host: str, *, is_live: bool) -> bool:
-        """A sample of a host comes; whether nothing but old ones came in the minute before: then its clock was set back."""
-        minute = int(self.now // 60)
-        self.minutes[host, minute] = is_live or self.minutes.get((host, minute), False)
-        return not self.minutes.get((host, minute - 1), True)
+    @property
+    def minute(self) -> int:
+        return int(self.now // 60)
 
     def write(self, changes: Sequence[Change]) -> None:
         """Commit changes: each a legal one, the rows as they are after all of them; then the topics."""
@@ -124,8 +122,7 @@ class AlertMachine(RuleBasedStateMachine):
         metrics = {"cpu.percent": cpu, **{f"disk.percent{{mount={mount}}}": value for mount, value in disks.items()},
                    **dict.fromkeys(extra, cpu)}
         fresh = [(host, self.now, metrics) for host in sorted(chosen)]
-        for host in chosen:
-            self.note_minute(host, is_live=True)
+        self.live |= dict.fromkeys(chosen, self.minute)
         self.sent += fresh
         self.write(self.fleet.frame(fresh, self.now + 0.1))
 
@@ -133,7 +130,7 @@ class AlertMachine(RuleBasedStateMachine):
     def comes_and_goes(self, count: int, host: str) -> None:
         for i in range(count):
             self.now += 60
-            self.note_minute(host, is_live=True)
+            self.live[host] = self.minute
             metrics = {"cpu.percent": 30.0, "gpu.percent": 1.0, "disk.percent{mount=/}": 90.0 if i % 2 else 10.0}
             self.write(self.fleet.frame([(host, self.now, metrics)], self.now + 0.1))
         self.sent.append((host, self.now, metrics))
@@ -144,7 +141,7 @@ class AlertMachine(RuleBasedStateMachine):
         """What was sent before, again; and what is older than that, with other values: nothing happens."""
         self.write(self.fleet.engine.tick(self.now, self.connected_at))
         host, ts, metrics = data.draw(st.sampled_from(self.sent))
-        if self.note_minute(host, is_live=False):
+        if self.live.get(host) != self.minute:  # old ones alone are a clock that was set back
             return
         newest = float(self.fleet.engine._clock[self.fleet.row(host)])
         late = (host, min(ts, newest) - earlier, metrics | {"cpu.percent": cpu, "disk.percent{mount=/}": cpu})
@@ -209,7 +206,7 @@ class AlertMachine(RuleBasedStateMachine):
         """Ingest is killed, or another one takes over: that alone changes nothing, but that repeated events prolong no more."""
         self.write(self.fleet.engine.tick(self.now, self.connected_at))
         self.fleet = self.fleet.restarted([row for row in self.table.values() if row.state in OPEN or row.held])
-        self.connected_at, self.minutes = self.now, {}
+        self.connected_at, self.live = self.now, {}
         self.snapshots = list({said.host: said for said in self.snapshots}.values())
         changes = self.fleet.engine.tick(self.now, self.connected_at)
         assert [change for change in changes if change.reason != "its time is over"] == []
