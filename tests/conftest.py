@@ -123,7 +123,7 @@ def postgres_server(session_directory: Path) -> Iterator[Server]:
     password, port = secrets.token_urlsafe(16), programs.free_port()
     other = os.environ.get("DRUMBEAT_TEST_POSTGRES")
     cluster = postgres.prepare(session_directory, password, Path(other) if other else None)
-    program = postgres.program(cluster, port, {"fsync": "off", "max_connections": "200"})
+    program = postgres.program(cluster, port, {"fsync": "off", "max_connections": "200", "max_wal_size": "256MB"})
     server = Server("postgres", postgres.url(port, password), program, postgres.wait_until_ready)
     yield server
     server.stop()
