@@ -167,9 +167,9 @@ class Service:
     def _ingest(self, connection: database.Connection, lease: slots.Lease) -> None:
         """Load the slot and ingest for it until it is lost or the process stops."""
         self._doing = "loading"
-        keep = upkeep.make_rooms(connection, datetime.fromtimestamp(self._clock(), UTC))
+        keep, today = upkeep.make_rooms(connection, datetime.fromtimestamp(self._clock(), UTC))
         shard = takeover.load(connection, lease, self._clock(), detects=self._anomalies, watched=self._watched)
-        shard.oldest_ts = upkeep.oldest_ts(keep, self._clock())
+        shard.oldest_ts = upkeep.oldest_ts(keep, today)
         shard.profile = upkeep.read_profile(connection)
         shard.engine.own_host = self._host
         logs.event(log, "slot taken", slot=lease.slot, of=lease.slots, hosts=len(shard.hosts))

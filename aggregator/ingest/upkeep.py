@@ -53,16 +53,16 @@ class Upkeep:
         """Partitions ahead and retention. A lock that somebody holds for long puts them off to the next time."""
         at = datetime.fromtimestamp(now, UTC)
         try:
-            keep = make_rooms(self.connection, at)
-            dropped = partitions.drop_old(self.connection, keep, at)
-            if not partitions.delete_old(self.connection, keep):
+            keep, today = make_rooms(self.connection, at)
+            dropped = partitions.drop_old(self.connection, keep, today)
+            if not partitions.delete_old(self.connection, keep, today):
                 self.rooms_at = now - ROOMS_EVERY + TRIM_EVERY
             with self.connection.transaction(), self.connection.cursor() as cursor:
                 rejects.trim(cursor)
         except LockTimeout:
             logs.event(log, "partitions are in use, upkeep put off", logging.WARNING)
             return
-        self.committer.shard.oldest_ts = oldest_ts(keep, now)
+        self.committer.shard.oldest_ts = oldest_ts(keep, today)
         if dropped:
             logs.event(log, "history dropped by retention", partitions=",".join(dropped))
 
@@ -85,18 +85,19 @@ class Upkeep:
         return False
 
 
-def make_rooms(connection: Connection, now: datetime) -> dict[str, int]:
-    """Make every partition that samples of now may need; the retention policies (days by name)."""
-    keep = partitions.fetch_policies(connection)
+def make_rooms(connection: Connection, now: datetime) -> tuple[dict[str, int], datetime]:
+    """Make every partition that samples of now may need; the retention policies (days by name), and what they go by for now."""
+    keep, today = partitions.fetch_policies(connection), partitions.fetch_today(connection, now)
     with connection.transaction():
         connection.execute("SET LOCAL lock_timeout = '2s'")
-        partitions.ensure(connection, now - timedelta(days=keep["raw"]), now + timedelta(days=partitions.DAYS_AHEAD))
-    return keep
+        for at in {today, now}:
+            partitions.ensure(connection, at - timedelta(days=keep["raw"]), at + timedelta(days=partitions.DAYS_AHEAD))
+    return keep, today
 
 
-def oldest_ts(keep: dict[str, int], now: float) -> float:
+def oldest_ts(keep: dict[str, int], today: datetime) -> float:
     """Samples before this (Unix s) are refused as too old: they would be dropped at once."""
-    return now - keep["raw"] * 86_400
+    return today.timestamp() - keep["raw"] * 86_400
 
 
 def read_profile(connection: Connection) -> health.Profile:

@@ -109,26 +109,36 @@ def fetch_policies(connection: Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT name, keep_days FROM retention_policy").fetchall())
 
 
-def delete_old(connection: Connection, keep_days: Mapping[str, int]) -> bool:
+def fetch_today(connection: Connection, now: datetime) -> datetime:
+    """The time that retention goes by: `now`, but at most a day after the newest sample there is.
+
+    So a clock that was set ahead costs no history; agents' own clocks speak against it.
+    """
+    row = connection.execute("SELECT least(%s, (SELECT max(ts) FROM host_now) + interval '1 day')", [now]).fetchone()
+    assert row is not None  # noqa: S101 (one row, always)
+    return row[0]  # type: ignore[no-any-return]
+
+
+def delete_old(connection: Connection, keep_days: Mapping[str, int], now: datetime) -> bool:
     """Retention of the tables that are not partitioned: at most BATCH rows of each; whether that was all of them."""
-    return max(count for _, count in delete_batch(connection, keep_days)) < BATCH
+    return max(count for _, count in delete_batch(connection, keep_days, now)) < BATCH
 
 
-def delete_batch(connection: Connection, keep_days: Mapping[str, int]) -> list[tuple[str, int]]:
+def delete_batch(connection: Connection, keep_days: Mapping[str, int], now: datetime) -> list[tuple[str, int]]:
     """Delete at most BATCH old rows of each table that is not partitioned; (table, how many)."""
     return [(table, connection.execute(
-        f"""DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {clause} < now() - make_interval(days => %s)
+        f"""DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {clause} < %s - make_interval(days => %s)
                                              LIMIT {BATCH})""",  # noqa: S608 (constants)
-        [days if isinstance(days, int) else keep_days[days]]).rowcount)
+        [now, days if isinstance(days, int) else keep_days[days]]).rowcount)
         for table, clause, days in _OLD]
 
 
-def count_old(connection: Connection, keep_days: Mapping[str, int]) -> list[tuple[str, int]]:
+def count_old(connection: Connection, keep_days: Mapping[str, int], now: datetime) -> list[tuple[str, int]]:
     """What `delete_batch` would delete, called until nothing is left."""
     counts = []
     for table, clause, days in _OLD:
-        row = connection.execute(f"SELECT count(*) FROM {table} WHERE {clause} < now() - make_interval(days => %s)",  # noqa: S608
-                                 [days if isinstance(days, int) else keep_days[days]]).fetchone()
+        row = connection.execute(f"SELECT count(*) FROM {table} WHERE {clause} < %s - make_interval(days => %s)",  # noqa: S608
+                                 [now, days if isinstance(days, int) else keep_days[days]]).fetchone()
         counts.append((table, row[0] if row else 0))
     return counts
 

@@ -15,6 +15,7 @@ from builders import NOW
 from psycopg.types.json import Jsonb
 
 from aggregator.store import partitions
+from aggregator.store.duties import fetch_now
 
 DAY, HOUR = 1440, 60
 
@@ -99,7 +100,7 @@ def test_runs_are_kept_for_a_month(api: Api, web: int) -> None:
         run(api, method="zscore")
     api.connection.execute("""UPDATE anomaly_run SET created_at = now() - interval '31 days'
                               WHERE id = (SELECT min(id) FROM anomaly_run)""")
-    partitions.delete_old(api.connection, partitions.fetch_policies(api.connection))
+    partitions.delete_old(api.connection, partitions.fetch_policies(api.connection), fetch_now(api.connection))
     assert api.connection.execute("SELECT count(*) FROM anomaly_run").fetchone() == (1,)
 
 

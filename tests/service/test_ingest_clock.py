@@ -52,6 +52,19 @@ def test_a_few_seconds_are_followed_without_a_word(ingest, agent, rows, clock):
     assert rows("SELECT count(*), count(DISTINCT seq) FROM sample") == [(3, 3)]
 
 
+def test_a_database_clock_set_ahead_by_years_costs_nothing(ingest, agent, rows, clock):
+    """What is stored stays, and what agents sample by their own clocks is neither too old nor without a partition."""
+    service = ingest()
+    for _ in range(3):
+        agent.sample()
+        agent.await_watermark(agent.seq)
+        set_database_clock(service, agent, rows, clock, clock.set_by + 400 * 86_400.0)
+    agent.sample()
+    agent.await_watermark(agent.seq)
+    assert rows("SELECT count(*), count(DISTINCT seq) FROM sample") == [(4, 4)]
+    assert rows("SELECT reason FROM reject") == []
+
+
 @pytest.mark.parametrize("jump", [-HOUR, HOUR])
 def test_the_clock_of_everything_may_jump(ingest, agent, rows, clock, broker, topic_root, jump):
     """The whole machine's clock is set: nothing is lost or doubled, figures go on, and silence is noticed in its time."""

@@ -1,9 +1,12 @@
 """What grows old is deleted, on a real Postgres; what is kept by policy stays."""
 
+from datetime import timedelta
+
 import pytest
 from builders import store_host
 
 from aggregator.store import partitions
+from aggregator.store.duties import fetch_now
 from shared import database
 
 
@@ -38,10 +41,10 @@ def test_alerts_that_are_over_go_with_their_events_by_policy(connection, host_id
                                             ("firing", 500), ("unknown", 500), ("pending", 500)]):
         add_alert(connection, host_id, number, state, days)
     add_alert(connection, host_id, 7, "resolved", 500, held=True)
-    assert partitions.delete_old(connection, keep(connection))
+    assert partitions.delete_old(connection, keep(connection), fetch_now(connection))
     for table in ("alert", "alert_event"):
         assert [row[0] for row in connection.execute(f"SELECT id FROM {table} ORDER BY id")] == [1, 3, 4, 5, 6, 7]
-    partitions.delete_old(connection, keep(connection, alerts=398))
+    partitions.delete_old(connection, keep(connection, alerts=398), fetch_now(connection))
     assert connection.execute("SELECT min(id) FROM alert").fetchone() == (3,)
 
 
@@ -56,7 +59,7 @@ def test_notifications_audit_log_and_silences_go(connection):
     connection.execute("""INSERT INTO silence (owner, reason, match, starts_at, ends_at)
                           SELECT 'o', d::text, '{}', now() - interval '1 year', now() - make_interval(days => d)
                           FROM unnest('{31,29,-400}'::int[]) AS d""")
-    assert partitions.delete_old(connection, keep(connection))
+    assert partitions.delete_old(connection, keep(connection), fetch_now(connection))
     left = {table: [row[0] for row in connection.execute(f"SELECT {column} FROM {table} ORDER BY id")] for table, column in (
         ("notification", "state"), ("audit_log", "object"), ("silence", "reason"))}
     assert left == {"notification": ["due", "failed"], "audit_log": ["399"], "silence": ["29", "-400"]}
@@ -69,6 +72,17 @@ def test_much_is_deleted_in_batches(connection, host_id):
         """INSERT INTO alert (id, host_id, rule, instance, type, state, severity, rule_revision, started_at, changed_at)
            SELECT n, %s, 'r', n::text, 'r', 'cancelled', 'info', 1, now(), now() - interval '3 days'
            FROM generate_series(1, %s) AS n""", [host_id, partitions.BATCH + 1])
-    done = [partitions.delete_old(connection, keep(connection)) for _ in range(2)]
+    done = [partitions.delete_old(connection, keep(connection), fetch_now(connection)) for _ in range(2)]
     assert done == [False, True]
     assert connection.execute("SELECT count(*) FROM alert").fetchone() == (0,)
+
+
+def test_a_clock_that_was_set_ahead_costs_no_history(connection):
+    """Retention goes by the newest sample where the clock is further on; without any sample, and up to a day, by the clock."""
+    now = fetch_now(connection)
+    assert partitions.fetch_today(connection, now) == now
+    for name, hours in (("web-1", 30), ("web-2", 23)):
+        store_host(connection, name, received_at=now - timedelta(hours=hours))
+    assert partitions.fetch_today(connection, now) == now
+    ahead = now + timedelta(days=400)
+    assert partitions.fetch_today(connection, ahead) == now + timedelta(hours=1)

@@ -54,9 +54,9 @@ def run(job: Job, duty: str, arguments: dict[str, Any]) -> str:
 
 
 def _retention(job: Job, asked: duties.Retention) -> str:
-    keep, now = partitions.fetch_policies(job.connection), fetch_now(job.connection)
+    keep, now = partitions.fetch_policies(job.connection), partitions.fetch_today(job.connection, fetch_now(job.connection))
     if asked.dry_run:
-        gone, counts = partitions.fetch_old(job.connection, keep, now), partitions.count_old(job.connection, keep)
+        gone, counts = partitions.fetch_old(job.connection, keep, now), partitions.count_old(job.connection, keep, now)
         return f"would delete (nothing was deleted): {_told(gone, Counter(_summed(counts)))}"
     try:
         gone, in_use = partitions.drop_old(job.connection, keep, now, patience=PATIENCE), ""
@@ -64,7 +64,7 @@ def _retention(job: Job, asked: duties.Retention) -> str:
         gone, in_use = [], "; a partition is in use, the next run drops it"
     deleted: Counter[str] = Counter()
     while True:
-        batch = partitions.delete_batch(job.connection, keep)
+        batch = partitions.delete_batch(job.connection, keep, now)
         deleted.update(_summed(batch))
         if max(count for _, count in batch) < partitions.BATCH:
             return f"deleted: {_told(gone, deleted)}{in_use}"
