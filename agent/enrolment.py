@@ -19,8 +19,8 @@ from shared.brokers import BusError, Tls
 from shared.joining import Joined
 
 PATIENCE_SECONDS = 15.0
-BUSY, BUSY_SECONDS = (429, 503), 5
-"""What a busy API answers, and when it is asked again where it does not say."""
+BUSY = (429, 503)
+"""What a busy API answers, with Retry-After; a 503 without it is for people to mend."""
 NO_FILES = Tls()
 MAX_ANSWER_BYTES = 1_000_000
 _FINGERPRINT = re.compile(r"(?:sha256(?: fingerprint)?[:=])?((?:[0-9a-f]{2}:?){31}[0-9a-f]{2})")
@@ -133,8 +133,8 @@ def _read(shown: str, status: int, text: bytes, retry_after: str | None) -> Join
     wait = f"; try again in {retry_after} s" if retry_after and f" in {retry_after} s" not in detail else ""
     said = "".join(char if char.isprintable() else "?" for char in detail) or http.client.responses.get(status, "")
     refused = f"{shown} refuses ({status}): {said}{wait}"
-    if status in BUSY:
-        raise BusyError(refused, float(retry_after) if retry_after and retry_after.isdecimal() else BUSY_SECONDS)
+    if status in BUSY and retry_after and retry_after.isdecimal():
+        raise BusyError(refused, float(retry_after))
     raise EnrolmentError(refused)
 
 
