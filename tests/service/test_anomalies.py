@@ -61,6 +61,12 @@ class Host:
         return {start: float(unusual.step(start, np.array([self.id]), anomaly_rig.minute(start, burst=burst)[None])[0].scores[0])
                 for start, burst in self.fed}
 
+    def begins(self):
+        """The first minute that the detector calls unusual: one of the burst's first two, as the noise of the time has it."""
+        found = min(start for start, score in self.scores().items() if score >= 3)
+        assert found - min(start for start, burst in self.fed if burst) in (0, 60)
+        return found
+
 
 @pytest.fixture
 def host(agent, clock, rows, eventually, database_url):
@@ -100,7 +106,7 @@ def test_a_burst_is_one_anomaly_with_its_cause(ingest, host, listener, topic_roo
     assert anomalies(rows) == []
     host.live(4, burst=True)
     (number, began, ended, peak, metrics), = anomalies(rows)
-    assert (began, ended) == (host.start + 240, None)
+    assert (began, ended) == (host.begins(), None)
     assert peak >= 3
     assert metrics[0]["metric"] == "disk.await_ms"
     assert metrics[0]["share"] > metrics[1]["share"] > 0
@@ -156,7 +162,7 @@ def test_a_new_owner_goes_on_where_the_old_one_was(ingest, host, listener, rows,
     keys, values = rows("SELECT l.keys, s.values FROM sample s JOIN layout l ON l.id = s.layout_id ORDER BY s.ts DESC LIMIT 1")[0]
     assert values[keys.index("anomaly.score")] == pytest.approx(host.scores()[host.now - 120], rel=1e-5)
     (_, began, ended, _, _), = anomalies(rows)
-    assert (began, ended) == (host.start + 180, None)
+    assert (began, ended) == (host.begins(), None)
     listener.poll(lambda: len(said(listener)) >= 2)
     assert len({one["anomaly"] for one in said(listener)}) == 1
 
