@@ -63,27 +63,35 @@ class Examination:
 
     def findings(self) -> Iterator[Finding]:
         """Everything that can be found out."""
-        if self._host and self._brokers[0].username == self._host:
-            yield from self._as_agent(self._host)
-            return
-        ear = self._ear(f"{self._scratch}/+")
+        is_agent = bool(self._host) and self._brokers[0].username == self._host
+        ear = self._ear(f"{self._root}/agent/+/{self._host}/down/+" if is_agent else f"{self._scratch}/+")
         try:
             if not ear.open():
                 yield self._unreachable(ear.client.last_error)
-                return
-            yield ok("broker", f"connected to {ear.client.broker}")
-            if self._tls.cert_file is None:
-                yield self._strangers(ear.client.broker)
-            round_trip = self._round_trip(ear)
-            yield round_trip
-            if round_trip.level != "fail":
-                yield self._retained(ear)
-                yield self._will(ear)
-                yield self._subscriptions(ear)
-                yield self._payload(ear)
-            yield self._make()
+            else:
+                yield from self._of_agent(ear) if is_agent else self._of_all(ear)
         finally:
             ear.client.close()
+
+    def _of_agent(self, ear: _Ear) -> Iterator[Finding]:
+        """What the credential of an agent lets us find out: it may try nothing, and should not."""
+        yield ok("broker", f"connected to {ear.client.broker} with the credential of {self._host}'s agent")
+        yield unknown("broker rights", "an agent's credential may try nothing else",
+                      "look at the rest where drumbeat up runs, or as service.operator")
+
+    def _of_all(self, ear: _Ear) -> Iterator[Finding]:
+        """What a user who may try things can find out, the later checks only where messages come back."""
+        yield ok("broker", f"connected to {ear.client.broker}")
+        if self._tls.cert_file is None:
+            yield self._strangers(ear.client.broker)
+        round_trip = self._round_trip(ear)
+        yield round_trip
+        if round_trip.level != "fail":
+            yield self._retained(ear)
+            yield self._will(ear)
+            yield self._subscriptions(ear)
+            yield self._payload(ear)
+        yield self._make()
 
     def _ear(self, *subscriptions: str, will: bus.Will | None = None) -> _Ear:
         return _Ear(self._brokers, self._tls, subscriptions, will)
@@ -99,19 +107,6 @@ class Examination:
             return fail("broker", f"{where}: {error}", "mend TLS as it says")
         return fail("broker", f"{where} cannot be reached: {error or 'no answer'}",
                     "is the broker (or drumbeat up) running, and is --broker-url right?")
-
-    def _as_agent(self, host: str) -> Iterator[Finding]:
-        """What the credential of an agent lets us find out: it may try nothing, and should not."""
-        ear = self._ear(f"{self._root}/agent/+/{host}/down/+")
-        try:
-            if not ear.open():
-                yield self._unreachable(ear.client.last_error)
-                return
-            yield ok("broker", f"connected to {ear.client.broker} with the credential of {host}'s agent")
-            yield unknown("broker rights", "an agent's credential may try nothing else",
-                          "look at the rest where drumbeat up runs, or as service.operator")
-        finally:
-            ear.client.close()
 
     def _strangers(self, broker: bus.Broker) -> Finding:
         nobody = _Ear([dataclasses.replace(broker, username=None, password=None)], self._tls)
