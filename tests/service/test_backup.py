@@ -259,16 +259,20 @@ def test_services_at_work_are_not_pulled_from_under(filled, second_url, tmp_path
     assert "drumbeat-ingest is at work" in capsys.readouterr().err
 
 
+def assert_followed(url, made):
+    """Whoever reads the credentials of a database for a broker has those of the backup once it is restored there."""
+    with contextlib.closing(membership.changes(url, "bcrypt", threading.Event())) as seen:
+        assert next(seen) == {}
+        assert drumbeat("restore", made, "--database-url", url, "--force") == 0
+        assert next(seen) == {"web-1": "b"}
+
+
 def test_a_broker_kept_in_step_is_no_service_at_work(filled, second_url, tmp_path, monkeypatch):
     """Whoever reads credentials for a broker (drumbeat up, drumbeat acl) may stay, and has those of the backup afterwards."""
     monkeypatch.setattr(membership, "POLL_SECONDS", 0.01)
     with database.open_connection(filled, "tests") as connection:
         connection.execute("UPDATE configuration SET version = version + 1 WHERE name = 'credentials'")
-    made = written(filled, tmp_path)
-    with contextlib.closing(membership.changes(second_url, "bcrypt", threading.Event())) as seen:
-        assert next(seen) == {}
-        assert drumbeat("restore", made, "--database-url", second_url, "--force") == 0
-        assert next(seen) == {"web-1": "b"}
+    assert_followed(second_url, written(filled, tmp_path))
 
 
 def test_restored_credentials_are_news_whatever_their_version(filled, second_url, tmp_path, monkeypatch):
@@ -277,11 +281,7 @@ def test_restored_credentials_are_news_whatever_their_version(filled, second_url
     for url in (filled, second_url):
         with database.open_connection(url, "tests") as connection:
             connection.execute("UPDATE configuration SET version = 3 WHERE name = 'credentials'")
-    made = written(filled, tmp_path)
-    with contextlib.closing(membership.changes(second_url, "bcrypt", threading.Event())) as seen:
-        assert next(seen) == {}
-        assert drumbeat("restore", made, "--database-url", second_url, "--force") == 0
-        assert next(seen) == {"web-1": "b"}
+    assert_followed(second_url, written(filled, tmp_path))
 
 
 def test_a_backup_is_whole_or_not_there(filled, tmp_path):
